@@ -1,0 +1,157 @@
+# llorch-cpud: `make help` lists the targets. Objects of each variant live in build/<variant>/, so flags never mix.
+
+CC      ?= gcc
+VARIANT ?= release
+BUILD   := build/$(VARIANT)
+VERSION := $(shell cat VERSION)
+
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+PREFIX  ?= /usr/local
+
+# Folders that go into the library, in the order of the data flow (main.c and the tests link it).
+SRC_DIRS ?= src/common src/kernels src/formats src/tokenizer src/sampling src/cache src/layers \
+            src/layers/attention src/model src/backend src/checkpoint src/http src/worker src/cli
+
+LLHTTP_DIR ?= /usr/share/llhttp
+LLHTTP_INC ?= /usr/share/include/llhttp
+DEPS_CFLAGS ?= $(shell pkg-config --cflags libevent_core jansson)
+DEPS_LIBS   ?= $(shell pkg-config --libs libevent_core jansson)
+
+WARN := -Wall -Wextra -Wshadow -Wvla -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wcast-qual \
+        -Wpointer-arith -Werror
+OPT  ?= -O2
+# -ffp-contract=off: a fused multiply-add is written, never guessed (docs/numerics.md).
+HARDEN := -fstack-protector-strong -fPIE
+ifeq ($(findstring -O0,$(OPT)),)
+HARDEN += -D_FORTIFY_SOURCE=2
+endif
+SAN ?=
+CFLAGS_ALL = -std=c11 -D_GNU_SOURCE $(OPT) -g -ffp-contract=off -fno-math-errno $(WARN) $(HARDEN) $(SAN) \
+             -Isrc -isystem $(LLHTTP_INC) $(DEPS_CFLAGS) -DLLHTTP_STRICT_MODE=1 \
+             -DLLORCH_VERSION='"$(VERSION)"' $(CFLAGS)
+LDFLAGS_ALL = -pie -Wl,-z,relro,-z,now $(SAN) $(LDFLAGS)
+LIBS = $(DEPS_LIBS) -lm
+
+LIB_SRC := $(foreach d,$(SRC_DIRS),$(wildcard $(d)/*.c))
+LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/%.o) $(BUILD)/llhttp/api.o $(BUILD)/llhttp/http.o $(BUILD)/llhttp/llhttp.o
+LIB     := $(BUILD)/libllorch.a
+BIN     := $(BUILD)/llorch-cpud
+
+TEST_SRC  := $(wildcard tests/checkpoint_*.c tests/test_*.c)
+TEST_BINS := $(TEST_SRC:tests/%.c=$(BUILD)/tests/%)
+# An archive, so that a test which does not use it links without the modules behind it.
+TEST_HELP := $(BUILD)/tests/check.a
+TEST_LIBS ?= $(shell pkg-config --libs cmocka)
+# Linker flags of single test programs: TEST_LDFLAGS_<name>.
+TEST_LDFLAGS_test_alloc := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=free
+
+.PHONY: all check check-tree bench asan ubsan clang arm64 tidy format install uninstall clean help tests
+.DEFAULT_GOAL := all
+
+all: build/llorch-cpud ## build the program: build/llorch-cpud
+
+ifeq ($(VARIANT),release)
+build/llorch-cpud: $(BIN)
+	@cp $(BIN) $@
+else
+.PHONY: build/llorch-cpud
+build/llorch-cpud: $(BIN)
+endif
+
+$(BIN): $(BUILD)/src/main.o $(LIB)
+	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
+
+$(LIB): $(LIB_OBJ)
+	@rm -f $@
+	ar rcs $@ $^
+
+# Only the file of an instruction set gets its flags; everything else is baseline, so one binary runs everywhere.
+$(BUILD)/src/kernels/kernels_avx2.o: ISA_FLAGS := $(if $(findstring x86_64,$(shell $(CC) -dumpmachine)),-mavx2 -mfma -mf16c)
+
+$(BUILD)/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS_ALL) $(ISA_FLAGS) -MMD -MP -c -o $@ $<
+
+# llhttp comes as source from the distribution; its warnings are not ours.
+$(BUILD)/llhttp/%.o: $(LLHTTP_DIR)/%.c
+	@mkdir -p $(@D)
+	$(CC) -std=c11 $(OPT) -g $(HARDEN) $(SAN) -w -I$(LLHTTP_INC) -DLLHTTP_STRICT_MODE=1 -c -o $@ $<
+
+$(TEST_HELP): $(BUILD)/tests/check.o
+	@rm -f $@
+	ar rcs $@ $^
+
+$(BUILD)/tests/%: $(BUILD)/tests/%.o $(TEST_HELP) $(LIB)
+	$(CC) $(LDFLAGS_ALL) $(TEST_LDFLAGS_$*) -o $@ $^ $(TEST_LIBS) $(LIBS)
+.PRECIOUS: $(BUILD)/tests/%.o
+
+# A backend without a model for the tests of the worker; tests/http starts stub_worker where timing matters.
+$(addprefix $(BUILD)/tests/,checkpoint_00_foundation test_request stub_worker): $(BUILD)/tests/stub_backend.o
+
+tests: $(TEST_BINS) $(BUILD)/tests/stub_worker $(BIN) ## build the program and every test
+
+check: tests ## run all tests; T=name runs one (make check T=checkpoint_02)
+	@BUILD=$(BUILD) tests/run $(T)
+
+asan: ## all tests under the address sanitizer (leaks included)
+	$(MAKE) check VARIANT=asan SAN="-fsanitize=address -fno-omit-frame-pointer" OPT="-O1"
+
+ubsan: ## all tests under the undefined-behaviour sanitizer
+	$(MAKE) check VARIANT=ubsan SAN="-fsanitize=undefined -fno-sanitize-recover=all" OPT="-O1"
+
+clang: ## all tests, built with clang
+	$(MAKE) check VARIANT=clang CC=clang
+
+check-tree: ## the rules of the source tree and of the documents alone
+	@tests/run check_
+
+# Libraries for arm64 come from tools/arm64_root; C programs only, the HTTP tests run on the machine itself.
+ARM64_ROOT := build/arm64-root
+arm64: ## all C tests, built for aarch64 and run under qemu-user
+	tools/arm64_root $(ARM64_ROOT)
+	LLORCH_RUNNER="qemu-aarch64 -L /usr/aarch64-linux-gnu -E LD_LIBRARY_PATH=$(ARM64_ROOT)/usr/lib/aarch64-linux-gnu" \
+	$(MAKE) check VARIANT=arm64 CC=aarch64-linux-gnu-gcc TEST_LIBS=-lcmocka \
+	  DEPS_CFLAGS="-isystem $(ARM64_ROOT)/usr/include -isystem $(ARM64_ROOT)/usr/include/aarch64-linux-gnu" \
+	  DEPS_LIBS="-L$(ARM64_ROOT)/usr/lib/aarch64-linux-gnu -levent_core -ljansson"
+
+BENCH_MODEL ?= build/gpt2-medium-random
+BENCH_ROUNDS ?= 7
+
+build/make-model: tools/make_model.c $(LIB)
+	$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
+
+$(BUILD)/bench/%: bench/%.c $(LIB)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
+
+build/gpt2-medium-random: build/make-model
+	build/make-model --shape gpt2-medium --dtype f32 --seed 1 --out $@
+
+bench: $(BUILD)/bench/decode $(BENCH_MODEL) ## speed on one core; makes a random Medium-shaped model (1.4 GB) first
+	$(BUILD)/bench/decode $(BENCH_MODEL) $(BENCH_ROUNDS)
+
+tidy: ## clang-tidy over src/
+	clang-tidy --quiet $(LIB_SRC) src/main.c -- -std=c11 -D_GNU_SOURCE -Isrc -isystem $(LLHTTP_INC) $(DEPS_CFLAGS) \
+	  -DLLORCH_VERSION='"$(VERSION)"' -mavx2 -mfma -mf16c
+
+format: ## clang-format all C sources in place
+	clang-format -i $$(git ls-files '*.c' '*.h' | grep -v unicode_)
+
+install: all ## install the program and the shipped model under PREFIX (default /usr/local)
+	install -D -m 755 build/llorch-cpud $(DESTDIR)$(PREFIX)/bin/llorch-cpud
+	cd models/shakespeare && find . -type f ! -path './reference/*' -exec \
+	  install -D -m 644 {} $(DESTDIR)$(PREFIX)/share/llorch-cpud/models/shakespeare/{} \;
+
+uninstall: ## remove what install put under PREFIX
+	rm -f $(DESTDIR)$(PREFIX)/bin/llorch-cpud
+	rm -rf $(DESTDIR)$(PREFIX)/share/llorch-cpud
+
+clean: ## remove build/
+	rm -rf build
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+-include $(LIB_OBJ:.o=.d) $(BUILD)/tests/stub_backend.d $(BUILD)/tests/stub_worker.d $(BUILD)/src/main.d $(TEST_BINS:=.d) $(TEST_HELP:.a=.d)

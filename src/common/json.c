@@ -1,0 +1,210 @@
+/* common/json.c: what jansson leaves open is decided here: depth, byte order mark, NUL in a key,
+ * numbers above 2^63 - 1.
+ *
+ * May include: nothing. */
+#include "common/json.h"
+
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/mapped_file.h"
+#include "common/text.h"
+
+/* The end of the string literal that starts at text[i] (a quote): the index behind its closing
+ * quote, or n. */
+static size_t skip_string(const char *text, size_t n, size_t i)
+{
+    for (i++; i < n && text[i] != '"'; i++)
+        if (text[i] == '\\')
+            i++;
+    return i < n ? i + 1 : n;
+}
+
+static bool is_blank(char c)
+{
+    return c == ' ' || c == '\t' || c == '\r' || c == '\n';
+}
+
+static size_t skip_blanks(const char *text, size_t n, size_t i)
+{
+    while (i < n && is_blank(text[i]))
+        i++;
+    return i;
+}
+
+/* jansson's own limit is 2048 and fixed. Brackets in strings do not count; damaged text is left to
+ * jansson. */
+static ErrCode check_depth(const char *text, size_t n, const char *what, Err *err)
+{
+    int depth = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        const char c = text[i];
+
+        if (c == '"')
+            i = skip_string(text, n, i) - 1;
+        else if (c == ']' || c == '}')
+            depth--;
+        else if ((c == '[' || c == '{') && ++depth > JSON_MAX_DEPTH)
+            return err_set(err, ERR_FORMAT, "%s: byte %zu: nested deeper than %d levels", what, i,
+                           (int)JSON_MAX_DEPTH);
+    }
+    return ERR_OK;
+}
+
+static json_t *load(const char *text, size_t n, json_error_t *error)
+{
+    return json_loadb(text, n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_ANY, error);
+}
+
+/* jansson refuses NUL in a key, RFC 8259 allows it. No key that anything here looks for has one, so
+ * such a key only has to stay different from those: \u0000 becomes \uFFFF, which is no character
+ * either. Called after jansson has accepted the text up to such a key; what is wrong behind it is
+ * found by the second run. */
+static json_t *load_with_nul_keys(const char *text, size_t n, json_error_t *error)
+{
+    char *copy = malloc(n + 1);
+    size_t end;
+
+    if (copy == NULL) {
+        *error = (json_error_t){.line = -1};
+        return NULL;
+    }
+    memcpy(copy, text, n);
+    for (size_t i = 0; i < n; i++) {
+        if (copy[i] != '"')
+            continue;
+        end = skip_string(copy, n, i);
+        const size_t next = skip_blanks(copy, n, end);
+        const bool is_key = next < n && copy[next] == ':';
+        for (size_t j = i + 1; is_key && j + 6 < end; j++) {
+            if (copy[j] != '\\')
+                continue;
+            if (memcmp(copy + j, "\\u0000", 6) == 0)
+                memcpy(copy + j, "\\uFFFF", 6);
+            j++;
+        }
+        i = end - 1;
+    }
+    json_t *root = load(copy, n, error);
+    free(copy);
+    return root;
+}
+
+json_t *json_parse(const char *text, size_t n, const char *what, Err *err)
+{
+    json_error_t error;
+
+    if (n >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0) {
+        err_set(err, ERR_FORMAT, "%s: starts with a byte order mark, expected JSON", what);
+        return NULL;
+    }
+    /* jansson 2.14 overlooks a NUL byte that follows a number or a word; it is nowhere allowed in
+     * the text. */
+    const char *nul = n > 0 ? memchr(text, '\0', n) : NULL;
+    if (nul != NULL) {
+        err_set(err, ERR_FORMAT, "%s: byte %zu: a NUL byte, expected JSON", what,
+                (size_t)(nul - text));
+        return NULL;
+    }
+    if (check_depth(text, n, what, err) != ERR_OK)
+        return NULL;
+    json_t *root = load(text, n, &error);
+    if (root == NULL && json_error_code(&error) == json_error_null_byte_in_key)
+        root = load_with_nul_keys(text, n, &error);
+    if (root == NULL && (error.line < 0 || json_error_code(&error) == json_error_out_of_memory))
+        err_set(err, ERR_MEMORY, "%s: out of memory", what);
+    else if (root == NULL)
+        err_set(err, ERR_FORMAT, "%s: line %d, column %d: %s", what, error.line, error.column,
+                error.text);
+    return root;
+}
+
+json_t *json_parse_file(const char *path, size_t max_bytes, Err *err)
+{
+    MappedFile f;
+    json_t *root = NULL;
+
+    if (mapped_file_open(&f, path, max_bytes, err) != ERR_OK)
+        return NULL;
+    const char *kind = mapped_file_kind(f.data, f.size);
+    if (kind != NULL)
+        err_set(err, ERR_FORMAT, "%s: this is %s, expected JSON", path, kind);
+    else
+        root = json_parse((const char *)f.data, f.size, path, err);
+    mapped_file_close(&f);
+    return root;
+}
+
+void json_buf_free(JsonBuf *b)
+{
+    free(b->data);
+    *b = (JsonBuf){NULL, 0, 0, 0};
+}
+
+/* Makes room for n more bytes and a NUL; false (and oom set) when there is none. */
+static bool reserve(JsonBuf *b, size_t n)
+{
+    if (b->oom)
+        return false;
+    if (b->data != NULL && n < b->cap - b->len)
+        return true;
+    size_t cap = b->cap < 256 ? 256 : b->cap;
+    while (cap - b->len <= n) {
+        if (cap > SIZE_MAX / 2) {
+            b->oom = 1;
+            return false;
+        }
+        cap *= 2;
+    }
+    char *data = realloc(b->data, cap);
+    if (data == NULL) {
+        b->oom = 1;
+        return false;
+    }
+    b->data = data;
+    b->cap = cap;
+    return true;
+}
+
+void json_buf_add(JsonBuf *b, const char *text, size_t n)
+{
+    if (!reserve(b, n))
+        return;
+    if (n > 0)
+        memcpy(b->data + b->len, text, n);
+    b->len += n;
+    b->data[b->len] = '\0';
+}
+
+void json_buf_printf(JsonBuf *b, const char *format, ...)
+{
+    va_list args, again;
+
+    va_start(args, format);
+    va_copy(again, args);
+    const int n = vsnprintf(NULL, 0, format, args);
+    va_end(args);
+    if (n >= 0 && reserve(b, (size_t)n)) {
+        (void)vsnprintf(b->data + b->len, (size_t)n + 1, format, again);
+        b->len += (size_t)n;
+    }
+    va_end(again);
+}
+
+void json_buf_string(JsonBuf *b, const char *s, size_t n)
+{
+    char unit[TEXT_JSON_UNIT_BYTES];
+
+    json_buf_add(b, "\"", 1);
+    for (size_t i = 0, used; i < n; i += used) {
+        const size_t k = text_json_unit(unit, s + i, n - i, &used);
+
+        json_buf_add(b, unit, k);
+    }
+    json_buf_add(b, "\"", 1);
+}

@@ -1,0 +1,38 @@
+/* common/json.h: strict JSON in (RFC 8259, duplicates refused, depth 32), escaped JSON out. A thin
+ * layer over jansson.
+ *
+ * May include: common. */
+#ifndef LLORCH_COMMON_JSON_H
+#define LLORCH_COMMON_JSON_H
+
+#include <jansson.h>
+#include <stddef.h>
+
+#include "common/error.h"
+
+enum { JSON_MAX_DEPTH = 32 };
+
+/* Parses text[0..n). Refuses what robustness demands: bytes after the value, duplicate keys, depth
+ * above 32, bad UTF-8, NaN. what names the source in messages ("config.json"). "\u0000" in a string
+ * is accepted (length kept). Returns a new reference, or NULL with err set (ERR_FORMAT; the message
+ * has line and column). */
+json_t *json_parse(const char *text, size_t n, const char *what, Err *err) ERR_CHECK;
+
+/* Maps and parses a file of at most max_bytes. Messages carry the path. */
+json_t *json_parse_file(const char *path, size_t max_bytes, Err *err) ERR_CHECK;
+
+/* A growing text buffer for JSON output; failed allocations are remembered in oom and checked once
+ * at the end. */
+typedef struct {
+    char *data; /* NUL-terminated, owned; NULL while empty */
+    size_t len, cap;
+    int oom;
+} JsonBuf;
+
+void json_buf_free(JsonBuf *b);
+void json_buf_add(JsonBuf *b, const char *text, size_t n);
+void json_buf_printf(JsonBuf *b, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Adds a JSON string with quotes; non-ASCII stays raw UTF-8, invalid bytes become U+FFFD. */
+void json_buf_string(JsonBuf *b, const char *s, size_t n);
+
+#endif

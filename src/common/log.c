@@ -1,0 +1,203 @@
+/* common/log.c: JSON lines on standard error, each written whole or not at all.
+ *
+ * May include: nothing. */
+#include "common/log.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <math.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "common/clock.h"
+#include "common/text.h"
+
+/* A write of at most PIPE_BUF bytes to a pipe that poll calls writable neither blocks nor is cut in
+ * two. */
+enum { LOG_LINE_BYTES = PIPE_BUF, LOG_VALUE_BYTES = 1024, LOG_ID_BYTES = 256 };
+
+static const char *const level_names[] = {"debug", "info", "warn", "error", "off"};
+
+/* The one state that cannot be handed down: every part logs, and a log that had to be passed
+ * through each signature would hide what the signatures are about. Written at start only, save for
+ * the counter. */
+static struct {
+    LogLevel level;
+    char worker_id[LOG_ID_BYTES]; /* empty: left out */
+    unsigned long long dropped;
+} state = {.level = LOG_INFO};
+
+/* One line in the making. What does not fit is rolled back as a whole field, so the line stays
+ * valid JSON. */
+typedef struct {
+    char text[LOG_LINE_BYTES];
+    size_t len;
+    bool full;
+} Line;
+
+/* Room that stays free until the end: ,"truncated":true}\n */
+enum { LOG_END_BYTES = 24 };
+
+static void add_bytes(Line *l, const char *s, size_t n)
+{
+    if (l->full || n > LOG_LINE_BYTES - LOG_END_BYTES - l->len) {
+        l->full = true;
+        return;
+    }
+    memcpy(l->text + l->len, s, n);
+    l->len += n;
+}
+
+static void add_text(Line *l, const char *s)
+{
+    add_bytes(l, s, strlen(s));
+}
+
+static void add_string(Line *l, const char *s)
+{
+    char shortened[LOG_VALUE_BYTES];
+    char unit[TEXT_JSON_UNIT_BYTES];
+    size_t n = strlen(s);
+
+    if (n >= sizeof shortened) {
+        n = text_escape(shortened, sizeof shortened, s, n);
+        s = shortened;
+    }
+    add_text(l, "\"");
+    for (size_t i = 0, used; i < n; i += used)
+        add_bytes(l, unit, text_json_unit(unit, s + i, n - i, &used));
+    add_text(l, "\"");
+}
+
+static void add_key(Line *l, const char *key)
+{
+    add_text(l, l->len == 0 ? "{" : ",");
+    add_string(l, key);
+    add_text(l, ":");
+}
+
+static void add_string_field(Line *l, const char *key, const char *value)
+{
+    add_key(l, key);
+    add_string(l, value);
+}
+
+static void add_number(Line *l, double value)
+{
+    char text[64];
+
+    /* JSON has no NaN and no infinity. */
+    (void)snprintf(text, sizeof text, isfinite(value) ? "%.6g" : "null", value);
+    add_text(l, text);
+}
+
+/* Adds one field of log_line's list; key is "type:name". */
+static void add_field(Line *l, const char *key, va_list *args)
+{
+    const size_t start = l->len;
+    char text[32];
+
+    if (key[0] == 's') {
+        const char *value = va_arg(*args, const char *);
+
+        if (value != NULL)
+            add_string_field(l, key + 2, value);
+    } else if (key[0] == 'i') {
+        (void)snprintf(text, sizeof text, "%lld", va_arg(*args, long long));
+        add_key(l, key + 2);
+        add_text(l, text);
+    } else if (key[0] == 'f') {
+        add_key(l, key + 2);
+        add_number(l, va_arg(*args, double));
+    } else {
+        add_key(l, key + 2);
+        add_text(l, va_arg(*args, int) ? "true" : "false");
+    }
+    if (l->full)
+        l->len = start;
+}
+
+/* Whether a write now would not wait. A log reader that stopped reading must not stop the service.
+ * O_NONBLOCK is no way out: it would belong to everyone who shares the terminal or pipe. */
+static bool can_write(void)
+{
+    struct pollfd p = {.fd = STDERR_FILENO, .events = POLLOUT};
+    int r;
+
+    do
+        r = poll(&p, 1, 0);
+    while (r < 0 && errno == EINTR);
+    return r == 1 && (p.revents & POLLOUT) != 0 && (p.revents & (POLLERR | POLLNVAL)) == 0;
+}
+
+static void write_line(const Line *l)
+{
+    ssize_t n = -1;
+
+    if (can_write()) {
+        do {
+            n = send(STDERR_FILENO, l->text, l->len, MSG_DONTWAIT | MSG_NOSIGNAL);
+            if (n < 0 && errno == ENOTSOCK)
+                n = write(STDERR_FILENO, l->text, l->len);
+        } while (n < 0 && errno == EINTR);
+    }
+    if (n < 0 || (size_t)n != l->len)
+        state.dropped++;
+}
+
+void log_init(LogLevel level, const char *worker_id)
+{
+    state.level = level;
+    state.worker_id[0] = '\0';
+    if (worker_id != NULL)
+        (void)text_escape(state.worker_id, sizeof state.worker_id, worker_id, strlen(worker_id));
+}
+
+int log_level_parse(const char *name)
+{
+    for (int i = LOG_DEBUG; i <= LOG_OFF; i++)
+        if (strcmp(name, level_names[i]) == 0)
+            return i;
+    return -1;
+}
+
+void log_line(LogLevel level, const char *message, ...)
+{
+    char now[CLOCK_ISO_BYTES];
+    Line l = {.len = 0};
+    va_list args;
+
+    if (level < state.level || level >= LOG_OFF)
+        return;
+    clock_iso_utc(now);
+    add_string_field(&l, "level", level_names[level]);
+    add_string_field(&l, "time", now);
+    /* At most 1023 bytes before escaping, so this part alone may not fit only when all of it is
+     * control characters. */
+    const size_t before_message = l.len;
+    add_string_field(&l, "message", message);
+    if (l.full)
+        l.len = before_message;
+    if (state.worker_id[0] != '\0' && !l.full)
+        add_string_field(&l, "worker_id", state.worker_id);
+
+    va_start(args, message);
+    for (const char *key; !l.full && (key = va_arg(args, const char *)) != NULL;)
+        add_field(&l, key, &args);
+    va_end(args);
+
+    const char *end = l.full ? ",\"truncated\":true}\n" : "}\n";
+    memcpy(l.text + l.len, end, strlen(end));
+    l.len += strlen(end);
+    write_line(&l);
+}
+
+unsigned long long log_dropped(void)
+{
+    return state.dropped;
+}

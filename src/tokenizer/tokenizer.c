@@ -1,0 +1,137 @@
+/* tokenizer/tokenizer.c: encoding and looking up. Nothing here allocates but tokenizer_scratch_new.
+ *
+ * May include: common. */
+#include "tokenizer/tokenizer.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include "common/arena.h"
+#include "tokenizer/bpe.h"
+#include "tokenizer/pre_split.h"
+#include "tokenizer/tokenizer_internal.h"
+
+struct TokenizerScratch {
+    Arena arena; /* holds this struct too */
+    BpeScratch bpe;
+};
+
+void tokenizer_free(Tokenizer *t)
+{
+    if (t != NULL) {
+        Arena arena = t->arena;
+
+        arena_free(&arena);
+    }
+}
+
+int tokenizer_vocab_size(const Tokenizer *t)
+{
+    return t->vocabulary.n_tokens;
+}
+
+const char *tokenizer_kind(const Tokenizer *t)
+{
+    return t->kind;
+}
+
+size_t tokenizer_bytes(const Tokenizer *t)
+{
+    return t->arena.size_bytes;
+}
+
+int tokenizer_end_of_text(const Tokenizer *t)
+{
+    return t->end_of_text;
+}
+
+const char *tokenizer_token(const Tokenizer *t, int id, size_t *n_bytes)
+{
+    assert(id >= 0 && id < t->vocabulary.n_tokens);
+
+    const VocabularyToken *token = &t->vocabulary.token[id];
+
+    *n_bytes = token->n;
+    return t->vocabulary.bytes + token->start;
+}
+
+int tokenizer_find(const Tokenizer *t, const char *bytes, size_t n_bytes)
+{
+    return vocabulary_find(&t->vocabulary, bytes, n_bytes, false);
+}
+
+TokenizerScratch *tokenizer_scratch_new(size_t max_bytes)
+{
+    const size_t n = max_bytes > 0 ? max_bytes : 1;
+    Arena arena = {0};
+    size_t total = 0, n_heap;
+
+    if (n > INT32_MAX || !size_mul(2, n, &n_heap) ||
+        !arena_plan(&total, 1, sizeof(TokenizerScratch)) ||
+        !arena_plan(&total, n, sizeof(BpeSymbol)) ||
+        !arena_plan(&total, n_heap, sizeof(uint64_t)) ||
+        arena_init(&arena, total, "tokenizer scratch", NULL) != ERR_OK)
+        return NULL;
+
+    TokenizerScratch *s = arena_alloc(&arena, 1, sizeof *s);
+    BpeSymbol *symbol = arena_alloc(&arena, n, sizeof *symbol);
+    uint64_t *heap = arena_alloc(&arena, n_heap, sizeof *heap);
+
+    if (s == NULL || symbol == NULL || heap == NULL) {
+        arena_free(&arena);
+        return NULL;
+    }
+    s->arena = arena;
+    s->bpe = (BpeScratch){.symbol = symbol, .heap = heap, .max_bytes = n};
+    return s;
+}
+
+void tokenizer_scratch_free(TokenizerScratch *s)
+{
+    if (s != NULL) {
+        Arena arena = s->arena;
+
+        arena_free(&arena);
+    }
+}
+
+/* Text without special tokens. */
+static size_t encode_plain(const Tokenizer *t, TokenizerScratch *s, const char *text, size_t n,
+                           int32_t *ids)
+{
+    size_t n_ids = 0;
+
+    for (size_t pos = 0; pos < n;) {
+        const size_t n_piece = pre_split_next(text + pos, n - pos);
+
+        for (size_t i = 0; i < n_piece; i++)
+            ids[n_ids + i] = t->vocabulary.byte_id[(unsigned char)text[pos + i]];
+        n_ids += bpe_merge(&t->merges, &s->bpe, ids + n_ids, n_piece);
+        pos += n_piece;
+    }
+    return n_ids;
+}
+
+size_t tokenizer_encode(const Tokenizer *t, TokenizerScratch *s, const char *text, size_t n,
+                        bool allow_special, int32_t *ids)
+{
+    static const char name[] = TOKENIZER_END_OF_TEXT;
+    const size_t n_name = sizeof name - 1;
+    size_t pos = 0, n_ids = 0;
+
+    assert(n <= s->bpe.max_bytes);
+    while (allow_special && t->end_of_text >= 0 && pos < n) {
+        const char *found = memmem(text + pos, n - pos, name, n_name);
+
+        if (found == NULL)
+            break;
+
+        /* The special token ends the text before it, also for the white space at its end. */
+        const size_t n_before = (size_t)(found - text) - pos;
+
+        n_ids += encode_plain(t, s, text + pos, n_before, ids + n_ids);
+        ids[n_ids++] = t->end_of_text;
+        pos += n_before + n_name;
+    }
+    return n_ids + encode_plain(t, s, text + pos, n - pos, ids + n_ids);
+}

@@ -1,0 +1,29 @@
+/* layers/attention/output.h: values weighted by the probabilities, heads merged, c_proj (checkpoint
+ * 5).
+ *
+ * May include: common, kernels, cache, layers. */
+#ifndef LLORCH_LAYERS_ATTENTION_OUTPUT_H
+#define LLORCH_LAYERS_ATTENTION_OUTPUT_H
+
+#include <stdbool.h>
+
+#include "cache/kv_cache.h"
+#include "common/tap.h"
+#include "kernels/kernels.h"
+#include "layers/linear.h"
+
+typedef struct {
+    Linear c_proj; /* `attn.c_proj` dim -> dim: square, so a transposed one raises no shape error */
+} AttentionOutput;
+
+/* o[d] = inv * sum_i e[i] * value_i[d]: one head of one query. o: [head_dim], its place in the
+ * merged row (column head * head_dim). e, inv: from scores_softmax over n_keys. */
+void output_values(const Kernels *k, float *o, const float *e, float inv, const KvCache *cache,
+                   int layer, int head, int n_keys);
+
+/* y = c_proj(merged). Shapes: merged, y: [n_tokens, dim], disjoint. Returns false when the yield
+ * asked to stop. */
+bool output_forward(const AttentionOutput *l, const Kernels *k, float *y, const float *merged,
+                    int n_tokens, float *scratch, const Tap *tap);
+
+#endif

@@ -45,7 +45,7 @@ TEST_BINS := $(TEST_SRC:tests/%.c=$(BUILD)/tests/%)
 TEST_HELP := $(BUILD)/tests/check.a
 TEST_LIBS ?= $(shell pkg-config --libs cmocka)
 # Linker flags of single test programs: TEST_LDFLAGS_<name>.
-TEST_LDFLAGS_test_alloc := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=free
+TEST_LDFLAGS_test_alloc := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=free,--wrap=mmap,--wrap=munmap
 
 .PHONY: all check check-tree bench asan ubsan clang arm64 tidy format install uninstall clean help tests
 .DEFAULT_GOAL := all
@@ -111,7 +111,7 @@ check-tree: ## the rules of the source tree and of the documents alone
 ARM64_ROOT := build/arm64-root
 arm64: ## all C tests, built for aarch64 and run under qemu-user
 	tools/arm64_root $(ARM64_ROOT)
-	LLORCH_RUNNER="qemu-aarch64 -L /usr/aarch64-linux-gnu -E LD_LIBRARY_PATH=$(ARM64_ROOT)/usr/lib/aarch64-linux-gnu" \
+	LLORCH_TEST_LIMIT=600 LLORCH_RUNNER="qemu-aarch64 -L /usr/aarch64-linux-gnu -E LD_LIBRARY_PATH=$(ARM64_ROOT)/usr/lib/aarch64-linux-gnu" \
 	$(MAKE) check VARIANT=arm64 CC=aarch64-linux-gnu-gcc TEST_LIBS=-lcmocka \
 	  DEPS_CFLAGS="-isystem $(ARM64_ROOT)/usr/include -isystem $(ARM64_ROOT)/usr/include/aarch64-linux-gnu" \
 	  DEPS_LIBS="-L$(ARM64_ROOT)/usr/lib/aarch64-linux-gnu -levent_core -ljansson"

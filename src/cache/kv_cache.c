@@ -91,8 +91,8 @@ ErrCode kv_cache_write(KvCache *c, int layer, int start, const float *k, const f
 {
     if (start < 0 || n_rows < 0 || n_rows > c->n_ctx - start)
         return err_set(err, ERR_LIMIT,
-                       "KV cache: positions %d to %d do not fit into a context of %d", start,
-                       start + n_rows - 1, c->n_ctx);
+                       "KV cache: positions %d to %lld do not fit into a context of %d", start,
+                       (long long)start + n_rows - 1, c->n_ctx);
     for (int h = 0; h < c->n_heads; h++) {
         float *keys = c->k + key_offset(c, layer, h);
         float *values = c->v + value_offset(c, layer, h);

@@ -5,7 +5,7 @@
  * values are panels of 8 dimensions, [head_dim / 8][n_ctx][8]: both are what the kernels multiply,
  * so nothing is copied to attend.
  *
- * May include: common, kernels. */
+ * May include: common. */
 #ifndef LLORCH_CACHE_KV_CACHE_H
 #define LLORCH_CACHE_KV_CACHE_H
 

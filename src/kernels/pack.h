@@ -1,6 +1,6 @@
 /* kernels/pack.h: weights from a file's order into panels of 8 output rows.
  *
- * May include: common, kernels. */
+ * May include: nothing. */
 #ifndef LLORCH_KERNELS_PACK_H
 #define LLORCH_KERNELS_PACK_H
 

@@ -1,0 +1,96 @@
+/* backend/backend.h: what the worker and the command line know of inference: start a job, step it, stop it.
+ *
+ * A step does at most one prompt chunk or one token and returns. cpu_backend.c implements this over a GPT-2 model; the
+ * tests have a stub. Only pointers cross this border, so that worker/ never sees a model.
+ *
+ * May include: common, sampling. */
+#ifndef LLORCH_BACKEND_BACKEND_H
+#define LLORCH_BACKEND_BACKEND_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/error.h"
+#include "common/tap.h"
+#include "sampling/sampler.h"
+
+enum {
+    BACKEND_MAX_STOPS = 4,
+    BACKEND_MAX_STOP_CHARS = 100, /* Unicode scalar values */
+    BACKEND_MAX_PROMPT_CHARS = 32768,
+    BACKEND_MAX_NEW_TOKENS = 2048
+};
+
+typedef struct {
+    const char *text; /* UTF-8, not NUL-terminated */
+    size_t n_bytes;
+} BackendText;
+
+typedef struct {
+    BackendText prompt;    /* used when prompt_ids is NULL */
+    const int32_t *prompt_ids;
+    size_t n_prompt_ids;
+    int max_tokens;        /* >= 1 */
+    SamplingParams sampling;
+    BackendText stops[BACKEND_MAX_STOPS];
+    int n_stops;
+} BackendRequest;          /* borrowed during backend_start only */
+
+typedef enum { STOP_NONE, STOP_MAX_TOKENS, STOP_EOS, STOP_SEQUENCE } StopReason;
+
+typedef enum {
+    STEP_PROMPT, /* a chunk of the prompt was computed; nothing to send */
+    STEP_TOKEN,  /* one token: id, text */
+    STEP_END     /* the job is over: reason, matched */
+} StepKind;
+
+typedef struct {
+    StepKind kind;
+    int id;              /* STEP_TOKEN: the token; -1 for held text that an end of text released */
+    const char *text;    /* STEP_TOKEN: valid UTF-8, may be empty; valid until the next call */
+    size_t n_text;
+    StopReason reason;   /* STEP_END */
+    const char *matched; /* STEP_END with STOP_SEQUENCE: the stop string, valid until the next start */
+    size_t n_matched;
+    int n_prompt_done;   /* prompt tokens computed so far */
+} BackendStep;
+
+typedef struct {
+    const char *model_name;
+    const char *tokenizer_kind; /* "hf-json" */
+    const char *quant_kind;     /* "F32" */
+    int vocab_size;
+    int n_ctx;                  /* the smaller of the model's context and --max-context */
+    uint64_t model_bytes;       /* resident weights */
+    uint64_t memory_bytes;      /* model_bytes + KV cache + scratch */
+} BackendInfo;
+
+typedef struct Backend Backend;
+
+/* One implementation of a backend. All functions get the Backend; only free may be called on a half-built one. */
+typedef struct {
+    const BackendInfo *(*info)(const Backend *b);
+
+    /* Token count of a prompt, for the context limit of a request; -1 when it has more bytes than any valid prompt. */
+    int (*count_tokens)(Backend *b, BackendText prompt);
+
+    /* Begins a job; a job that was running is dropped. Errors: ERR_LIMIT (prompt empty or longer than n_ctx). */
+    ErrCode (*start)(Backend *b, const BackendRequest *request, Err *err);
+
+    /* At most one chunk or token. tap: may be NULL; its yield may end the step with ERR_CANCELLED. After an error the job is
+     * over. Errors: ERR_CANCELLED, ERR_NUMERIC, ERR_MEMORY. */
+    ErrCode (*step)(Backend *b, const Tap *tap, BackendStep *out, Err *err);
+
+    /* Drops the job and resets the cache; allowed at any time between steps. */
+    void (*cancel)(Backend *b);
+
+    int (*n_prompt_tokens)(const Backend *b); /* of the job started last */
+    void (*free)(Backend *b);
+} BackendOps;
+
+struct Backend {
+    const BackendOps *ops;
+};
+
+#endif

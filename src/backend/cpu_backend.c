@@ -1,0 +1,414 @@
+/* backend/cpu_backend.c: text, tokens, forward passes, sampling, text again.
+ *
+ * A job walks through the phases PROMPT (a chunk a step), TOKENS (a token a step) and ENDING (the
+ * reason), then IDLE. Nothing of a job outlives the next start: cache, sampler, matcher and UTF-8
+ * stage begin anew there.
+ *
+ * May include: common, kernels, model, sampling, tokenizer. */
+#include "backend/cpu_backend.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "backend/stop_matcher.h"
+#include "common/arena.h"
+#include "kernels/kernels.h"
+#include "model/gpt2.h"
+#include "sampling/sampler.h"
+#include "tokenizer/tokenizer.h"
+#include "tokenizer/utf8_stream.h"
+
+/* The longest prompt in bytes, and so in tokens before the context limit is looked at. */
+enum { PROMPT_MAX_BYTES = 4 * BACKEND_MAX_PROMPT_CHARS };
+
+typedef enum { PHASE_IDLE, PHASE_PROMPT, PHASE_TOKENS, PHASE_ENDING } Phase;
+
+typedef struct {
+    Backend base; /* first: a CpuBackend is a Backend */
+    Gpt2 model;
+    Gpt2Run run;
+    Tokenizer *tokenizer;
+    TokenizerScratch *scratch;
+    Sampler *sampler;
+    BackendInfo info;
+    char name[GPT2_NAME_BYTES];
+    Arena self;    /* holds this struct */
+    Arena buffers; /* holds the sampler and what follows */
+    int32_t
+        *count_ids; /* [PROMPT_MAX_BYTES] count_tokens must not touch the prompt of a running job */
+    int32_t *prompt; /* [PROMPT_MAX_BYTES] */
+    char *decoded;   /* one token after the UTF-8 stage, and the stage's tail */
+    char *text;      /* what the last step gave out */
+
+    Phase phase;
+    StopReason reason; /* in ENDING */
+    int n_prompt, n_prompt_done;
+    int n_limit; /* tokens that may be generated */
+    int n_generated;
+    int32_t last_id; /* generated, but not yet computed; -1: run.logits are the next token's */
+    Utf8Stream utf8;
+    StopMatcher stops;
+} CpuBackend;
+
+/* --- loading --- */
+
+static size_t longest_token(const Tokenizer *t)
+{
+    size_t longest = 0;
+
+    for (int id = 0; id < tokenizer_vocab_size(t); id++) {
+        size_t n;
+
+        (void)tokenizer_token(t, id, &n);
+        longest = n > longest ? n : longest;
+    }
+    return longest;
+}
+
+static ErrCode init_buffers(CpuBackend *b, Err *err)
+{
+    const int vocab_size = b->info.vocab_size;
+    const size_t n_token = longest_token(b->tokenizer);
+    size_t n_decoded, total = 0;
+
+    /* utf8_stream.h: 3 * (n + 3), and 3 more for the flush that may follow. */
+    if (n_token > SIZE_MAX / 4 || !size_mul(3, n_token + 4, &n_decoded) ||
+        n_decoded > SIZE_MAX - STOP_MAX_BYTES)
+        return err_set(err, ERR_LIMIT, "token of %zu bytes: too long", n_token);
+
+    const size_t n_text = STOP_MAX_BYTES + n_decoded;
+    ErrCode code = sampler_plan(&total, vocab_size, err);
+    if (code != ERR_OK)
+        return code;
+    for (int i = 0; i < 2; i++) /* count_ids and prompt */
+        if (!arena_plan(&total, PROMPT_MAX_BYTES, sizeof(int32_t)))
+            return err_set(err, ERR_LIMIT, "job buffers: size overflows");
+    if (!arena_plan(&total, n_decoded, 1) || !arena_plan(&total, n_text, 1))
+        return err_set(err, ERR_LIMIT, "job buffers: size overflows");
+    if ((code = arena_init(&b->buffers, total, "job buffers", err)) != ERR_OK)
+        return code;
+    b->sampler = sampler_new(&b->buffers, b->run.k, vocab_size);
+    b->count_ids = arena_alloc(&b->buffers, PROMPT_MAX_BYTES, sizeof(int32_t));
+    b->prompt = arena_alloc(&b->buffers, PROMPT_MAX_BYTES, sizeof(int32_t));
+    b->decoded = arena_alloc(&b->buffers, n_decoded, 1);
+    b->text = arena_alloc(&b->buffers, n_text, 1);
+    b->scratch = tokenizer_scratch_new(PROMPT_MAX_BYTES);
+    if (b->sampler == NULL || b->count_ids == NULL || b->prompt == NULL || b->decoded == NULL ||
+        b->text == NULL || b->scratch == NULL)
+        return err_set(err, ERR_MEMORY, "job buffers: out of memory");
+    return ERR_OK;
+}
+
+static ErrCode load_parts(CpuBackend *b, const CpuBackendOptions *o, Err *err)
+{
+    const Gpt2Progress progress = {o->progress, o->progress_ctx};
+    const Kernels *k;
+    ErrCode code;
+
+    if ((code = kernels_select(&k, o->isa, err)) != ERR_OK)
+        return code;
+    if ((code = gpt2_load(&b->model, o->model_path, &progress, err)) != ERR_OK)
+        return code;
+    if ((code = tokenizer_load(&b->tokenizer, b->model.dir, err)) != ERR_OK)
+        return code;
+
+    const int n_ids = tokenizer_vocab_size(b->tokenizer);
+    if (n_ids > b->model.config.vocab_size)
+        return err_set(err, ERR_FORMAT, "%s: the tokenizer has %d tokens, the model only %d rows",
+                       b->model.dir, n_ids, b->model.config.vocab_size);
+    const int n_ctx = o->max_context > 0 ? o->max_context : b->model.config.n_ctx;
+    return gpt2_run_init(&b->run, &b->model, k, n_ctx, CPU_BACKEND_CHUNK, err);
+}
+
+static void fill_info(CpuBackend *b, const char *name)
+{
+    /* A longer name is cut: it is a label, not a path. */
+    (void)snprintf(b->name, sizeof b->name, "%s", name != NULL ? name : b->model.name);
+    b->info.model_name = b->name;
+    b->info.tokenizer_kind = tokenizer_kind(b->tokenizer);
+    b->info.quant_kind = "F32";
+    b->info.vocab_size = tokenizer_vocab_size(b->tokenizer);
+    b->info.n_ctx = b->run.cache.n_ctx;
+    b->info.model_bytes = b->model.arena.size_bytes;
+}
+
+static void backend_free(Backend *base)
+{
+    CpuBackend *b = (CpuBackend *)base;
+    Arena self = b->self;
+
+    tokenizer_scratch_free(b->scratch);
+    arena_free(&b->buffers);
+    gpt2_run_free(&b->run);
+    tokenizer_free(b->tokenizer);
+    gpt2_free(&b->model);
+    arena_free(&self);
+}
+
+/* --- before a job --- */
+
+static const BackendInfo *backend_info(const Backend *base)
+{
+    return &((const CpuBackend *)base)->info;
+}
+
+static int backend_count_tokens(Backend *base, BackendText prompt)
+{
+    CpuBackend *b = (CpuBackend *)base;
+
+    if (prompt.n_bytes > PROMPT_MAX_BYTES)
+        return -1;
+    return (int)tokenizer_encode(b->tokenizer, b->scratch, prompt.text, prompt.n_bytes, false,
+                                 b->count_ids);
+}
+
+static ErrCode take_prompt_ids(CpuBackend *b, const BackendRequest *r, Err *err)
+{
+    for (size_t i = 0; i < r->n_prompt_ids; i++)
+        if (r->prompt_ids[i] < 0 || r->prompt_ids[i] >= b->info.vocab_size)
+            return err_set(err, ERR_USAGE, "prompt id %d is outside the vocabulary (0..=%d)",
+                           (int)r->prompt_ids[i], b->info.vocab_size - 1);
+    if (r->n_prompt_ids > (size_t)b->info.n_ctx)
+        return err_set(err, ERR_LIMIT, "prompt must be at most %d tokens (got %zu)", b->info.n_ctx,
+                       r->n_prompt_ids);
+    /* n_ctx may exceed the buffer in principle: the text limit then bounds ids as well. */
+    if (r->n_prompt_ids > PROMPT_MAX_BYTES)
+        return err_set(err, ERR_LIMIT, "prompt must be at most %d tokens (got %zu)",
+                       PROMPT_MAX_BYTES, r->n_prompt_ids);
+    memcpy(b->prompt, r->prompt_ids, r->n_prompt_ids * sizeof *r->prompt_ids);
+    b->n_prompt = (int)r->n_prompt_ids;
+    return ERR_OK;
+}
+
+static ErrCode take_prompt_text(CpuBackend *b, const BackendRequest *r, Err *err)
+{
+    if (r->prompt.n_bytes > PROMPT_MAX_BYTES)
+        return err_set(err, ERR_LIMIT, "prompt must be at most %d bytes (got %zu)",
+                       PROMPT_MAX_BYTES, r->prompt.n_bytes);
+
+    const size_t n = tokenizer_encode(b->tokenizer, b->scratch, r->prompt.text, r->prompt.n_bytes,
+                                      false, b->prompt);
+    if (n > (size_t)b->info.n_ctx)
+        return err_set(err, ERR_LIMIT, "prompt must be at most %d tokens (got %zu)", b->info.n_ctx,
+                       n);
+    b->n_prompt = (int)n;
+    return ERR_OK;
+}
+
+static void backend_cancel(Backend *base)
+{
+    CpuBackend *b = (CpuBackend *)base;
+
+    b->phase = PHASE_IDLE;
+    gpt2_reset(&b->run);
+}
+
+static ErrCode backend_start(Backend *base, const BackendRequest *r, Err *err)
+{
+    CpuBackend *b = (CpuBackend *)base;
+    ErrCode code;
+
+    backend_cancel(base);
+    b->n_prompt = 0;
+    if ((code = stop_matcher_init(&b->stops, r->stops, r->n_stops, err)) != ERR_OK)
+        return code;
+    code = r->prompt_ids != NULL ? take_prompt_ids(b, r, err) : take_prompt_text(b, r, err);
+    if (code != ERR_OK)
+        return code;
+    if (b->n_prompt == 0)
+        return err_set(err, ERR_LIMIT, "prompt must not be empty");
+    if (r->max_tokens < 1)
+        return err_set(err, ERR_USAGE, "max_tokens must be at least 1");
+
+    /* The last token needs no position of its own: it is never computed. */
+    const int room = b->info.n_ctx - b->n_prompt + 1;
+    b->n_limit = r->max_tokens < room ? r->max_tokens : room;
+    sampler_reset(b->sampler, &r->sampling);
+    b->utf8 = (Utf8Stream){.n_held = 0};
+    b->n_prompt_done = 0;
+    b->n_generated = 0;
+    b->last_id = -1;
+    b->reason = STOP_NONE;
+    b->phase = PHASE_PROMPT;
+    return ERR_OK;
+}
+
+/* --- the steps of a job --- */
+
+static ErrCode step_prompt(CpuBackend *b, const Tap *tap, BackendStep *out, Err *err)
+{
+    const int left = b->n_prompt - b->n_prompt_done;
+    const int n = left < CPU_BACKEND_CHUNK ? left : CPU_BACKEND_CHUNK;
+    const ErrCode code =
+        gpt2_forward(&b->run, b->prompt + b->n_prompt_done, n, n == left, tap, err);
+
+    if (code != ERR_OK)
+        return code;
+    b->n_prompt_done += n;
+    if (n == left)
+        b->phase = PHASE_TOKENS;
+    out->kind = STEP_PROMPT;
+    return ERR_OK;
+}
+
+static bool is_end_of_text(const CpuBackend *b, int id)
+{
+    for (int i = 0; i < b->model.config.n_eos; i++)
+        if (b->model.config.eos_ids[i] == id)
+            return true;
+    return false;
+}
+
+/* The bytes of a token as far as they are text: special tokens have none. */
+static const char *token_text(const CpuBackend *b, int id, size_t *n)
+{
+    const char *bytes = tokenizer_token(b->tokenizer, id, n);
+
+    if (tokenizer_find(b->tokenizer, bytes, *n) != id)
+        *n = 0;
+    return bytes;
+}
+
+/* End of text: it is neither sent nor counted; held text goes out first, as one more event. */
+static void end_with_eos(CpuBackend *b, BackendStep *out)
+{
+    const size_t n_tail = utf8_stream_flush(&b->utf8, b->decoded);
+    size_t n = stop_matcher_push(&b->stops, b->decoded, n_tail, b->text);
+
+    /* The tail may complete a stop string, which is then cut off; the reason stays EOS, which comes
+     * first. */
+    n += stop_matcher_flush(&b->stops, b->text + n);
+    b->phase = PHASE_ENDING;
+    b->reason = STOP_EOS;
+    if (n > 0)
+        *out = (BackendStep){.kind = STEP_TOKEN, .id = -1, .text = b->text, .n_text = n};
+}
+
+/* Text of token id; decides whether it was the last one. */
+static void give_token(CpuBackend *b, int id, BackendStep *out)
+{
+    size_t n_bytes, n;
+    const char *bytes = token_text(b, id, &n_bytes);
+    const bool at_limit = ++b->n_generated == b->n_limit;
+
+    n = utf8_stream_push(&b->utf8, bytes, n_bytes, b->decoded);
+    if (at_limit)
+        n += utf8_stream_flush(&b->utf8, b->decoded + n);
+    n = stop_matcher_push(&b->stops, b->decoded, n, b->text);
+    if (b->stops.matched >= 0) {
+        b->reason = STOP_SEQUENCE;
+    } else if (at_limit) {
+        n += stop_matcher_flush(&b->stops, b->text + n);
+        b->reason = STOP_MAX_TOKENS;
+    }
+    if (b->reason != STOP_NONE)
+        b->phase = PHASE_ENDING;
+    b->last_id = id;
+    *out = (BackendStep){.kind = STEP_TOKEN, .id = id, .text = b->text, .n_text = n};
+}
+
+static ErrCode step_token(CpuBackend *b, const Tap *tap, BackendStep *out, Err *err)
+{
+    ErrCode code;
+    int id = 0;
+
+    if (b->last_id >= 0) {
+        if ((code = gpt2_forward(&b->run, &b->last_id, 1, true, tap, err)) != ERR_OK)
+            return code;
+    }
+    /* Only the tokenizer's part of the row: the padding behind it is never chosen. */
+    if ((code = sampler_next(b->sampler, b->run.logits, &id, err)) != ERR_OK)
+        return code;
+    if (is_end_of_text(b, id))
+        end_with_eos(b, out);
+    else
+        give_token(b, id, out);
+    return ERR_OK;
+}
+
+static void step_end(CpuBackend *b, BackendStep *out)
+{
+    *out = (BackendStep){.kind = STEP_END, .id = -1, .reason = b->reason};
+    if (b->reason == STOP_SEQUENCE) {
+        out->matched = b->stops.stops[b->stops.matched].text;
+        out->n_matched = b->stops.stops[b->stops.matched].n_bytes;
+    }
+    b->phase = PHASE_IDLE;
+}
+
+static ErrCode backend_step(Backend *base, const Tap *tap, BackendStep *out, Err *err)
+{
+    CpuBackend *b = (CpuBackend *)base;
+    BackendStep step = {.kind = STEP_END, .id = -1};
+    ErrCode code = ERR_OK;
+
+    if (b->phase == PHASE_IDLE)
+        return err_set(err, ERR_INTERNAL, "step without a job");
+    if (b->phase == PHASE_PROMPT)
+        code = step_prompt(b, tap, &step, err);
+    else if (b->phase == PHASE_TOKENS)
+        code = step_token(b, tap, &step, err);
+    /* End of text without held text has nothing to send: the end itself is this step. */
+    if (code == ERR_OK && b->phase == PHASE_ENDING && step.kind == STEP_END)
+        step_end(b, &step);
+    if (code != ERR_OK) {
+        backend_cancel(base);
+        return code;
+    }
+    step.n_prompt_done = b->n_prompt_done;
+    *out = step;
+    return ERR_OK;
+}
+
+static int backend_n_prompt_tokens(const Backend *base)
+{
+    return ((const CpuBackend *)base)->n_prompt;
+}
+
+const int32_t *cpu_backend_prompt_ids(const Backend *base, size_t *n)
+{
+    const CpuBackend *b = (const CpuBackend *)base;
+
+    *n = (size_t)b->n_prompt;
+    return b->prompt;
+}
+
+static const BackendOps cpu_backend_ops = {.info = backend_info,
+                                           .count_tokens = backend_count_tokens,
+                                           .start = backend_start,
+                                           .step = backend_step,
+                                           .cancel = backend_cancel,
+                                           .n_prompt_tokens = backend_n_prompt_tokens,
+                                           .free = backend_free};
+
+ErrCode cpu_backend_load(Backend **out, const CpuBackendOptions *o, Err *err)
+{
+    Arena self = {0};
+    size_t total = 0;
+    ErrCode code;
+
+    if (!arena_plan(&total, 1, sizeof(CpuBackend)))
+        return err_set(err, ERR_INTERNAL, "backend: size overflows");
+    if ((code = arena_init(&self, total, "backend", err)) != ERR_OK)
+        return code;
+    CpuBackend *b = arena_alloc(&self, 1, sizeof *b);
+    if (b == NULL) {
+        arena_free(&self);
+        return err_set(err, ERR_MEMORY, "backend: out of memory");
+    }
+    b->base.ops = &cpu_backend_ops;
+    b->self = self;
+    b->phase = PHASE_IDLE;
+    if ((code = load_parts(b, o, err)) != ERR_OK)
+        goto fail;
+    fill_info(b, o->model_name);
+    if ((code = init_buffers(b, err)) != ERR_OK)
+        goto fail;
+    b->info.memory_bytes = b->info.model_bytes + tokenizer_bytes(b->tokenizer) +
+                           b->run.arena.size_bytes + b->buffers.size_bytes;
+    *out = &b->base;
+    return ERR_OK;
+fail:
+    backend_free(&b->base);
+    return code;
+}

@@ -1,0 +1,48 @@
+/* sampling/sampler.h: from logits to one token id: temperature, repetition penalty, top-k, top-p,
+ * min-p, draw.
+ *
+ * Every operation is defined (docs/numerics.md, sampling): the same logits and request give the
+ * same token on every machine. Sums of probabilities are exact, in units of 2^-52, so no order of
+ * summation enters.
+ *
+ * May include: common, kernels. */
+#ifndef LLORCH_SAMPLING_SAMPLER_H
+#define LLORCH_SAMPLING_SAMPLER_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/arena.h"
+#include "common/error.h"
+#include "kernels/kernels.h"
+
+typedef struct {
+    float temperature;        /* < 1e-6: greedy */
+    float top_p;              /* >= 1: off */
+    int64_t top_k;            /* 0 or >= vocabulary: off */
+    float repetition_penalty; /* 1 or 0: off */
+    float min_p;              /* 0: off */
+    uint64_t seed;
+} SamplingParams;
+
+/* The request defaults of the worker contract: 1.0, 1.0, 0, 1.0, 0.0, 42. */
+SamplingParams sampling_defaults(void);
+
+typedef struct Sampler Sampler;
+
+/* Adds the bytes a sampler for ids 0..vocab_size - 1 needs to *total_bytes. Errors: ERR_LIMIT
+ * (vocab_size not in 1..1000000, or an overflow). */
+ErrCode sampler_plan(size_t *total_bytes, int vocab_size, Err *err) ERR_CHECK;
+
+/* A sampler out of arena, which must have been made from sampler_plan's figure; NULL when it does
+ * not fit. k is borrowed. Nothing is allocated afterwards. */
+Sampler *sampler_new(Arena *arena, const Kernels *k, int vocab_size);
+
+/* Starts a job: history empty, draw counter 0. The params must lie in the contract's ranges. */
+void sampler_reset(Sampler *s, const SamplingParams *params);
+
+/* Chooses the next token from logits[vocab_size] (not modified), adds it to the history and stores
+ * it in *id. Errors: ERR_NUMERIC when a logit is NaN or infinite; no token is chosen then. */
+ErrCode sampler_next(Sampler *s, const float *logits, int *id, Err *err) ERR_CHECK;
+
+#endif

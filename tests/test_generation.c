@@ -1,0 +1,1025 @@
+/* tests/test_generation.c: the stop matcher against a naive one, and whole jobs of the CPU backend
+ * on the shipped and the tiny model. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "backend/cpu_backend.h"
+#include "backend/stop_matcher.h"
+#include "common/json.h"
+#include "common/text.h"
+#include "kernels/kernels.h"
+#include "tokenizer/tokenizer.h"
+
+#define TINY "tests/data/tiny-gpt2"
+#define SHIPPED "models/shakespeare"
+
+enum { MAX_TEXT = 16384, MAX_IDS = 2048 };
+
+static uint32_t next_random(uint64_t *state)
+{
+    *state = *state * 6364136223846793005u + 1442695040888963407u;
+    return (uint32_t)(*state >> 33);
+}
+
+/* --- the stop matcher --- */
+
+/* What may be sent of a text, and which string ended it: the definition, read off the whole text.
+ */
+typedef struct {
+    size_t n_out;
+    int matched;
+} Cut;
+
+static Cut naive_cut(const char *text, size_t n, const BackendText *stops, int n_stops)
+{
+    for (size_t end = 1; end <= n; end++)
+        for (int i = 0; i < n_stops; i++)
+            if (stops[i].n_bytes <= end &&
+                memcmp(text + end - stops[i].n_bytes, stops[i].text, stops[i].n_bytes) == 0)
+                return (Cut){end - stops[i].n_bytes, i};
+    return (Cut){n, -1};
+}
+
+/* How many bytes at the end of text could be the beginning of a stop string. */
+static size_t naive_held(const char *text, size_t n, const BackendText *stops, int n_stops)
+{
+    for (size_t len = n; len > 0; len--)
+        for (int i = 0; i < n_stops; i++)
+            if (len < stops[i].n_bytes && memcmp(text + n - len, stops[i].text, len) == 0)
+                return len;
+    return 0;
+}
+
+/* Pushes text in pieces and compares with the definition after each. */
+static void check_split(const char *text, size_t n, const BackendText *stops, int n_stops,
+                        uint64_t *seed, int one_in)
+{
+    static char out[MAX_TEXT];
+    char piece[STOP_MAX_BYTES + MAX_TEXT];
+    StopMatcher m;
+    Err err = {0};
+    size_t n_out = 0, done = 0;
+
+    assert_int_equal(stop_matcher_init(&m, stops, n_stops, &err), ERR_OK);
+    while (done < n && m.matched < 0) {
+        size_t len = 1;
+
+        while (done + len < n && next_random(seed) % (uint32_t)one_in != 0)
+            len++;
+        const size_t got = stop_matcher_push(&m, text + done, len, piece);
+        assert_true(got <= STOP_MAX_BYTES + len);
+        memcpy(out + n_out, piece, got);
+        n_out += got;
+        done += len;
+
+        const Cut want = naive_cut(text, done, stops, n_stops);
+        assert_int_equal(m.matched, want.matched);
+        const size_t held = want.matched < 0 ? naive_held(text, done, stops, n_stops) : 0;
+        assert_int_equal(n_out, want.n_out - held);
+        assert_memory_equal(out, text, n_out);
+    }
+    const Cut want = naive_cut(text, n, stops, n_stops);
+    const size_t rest = stop_matcher_flush(&m, piece);
+    memcpy(out + n_out, piece, rest);
+    assert_int_equal(n_out + rest, want.n_out);
+    assert_int_equal(m.matched, want.matched);
+    assert_memory_equal(out, text, want.n_out);
+    assert_int_equal(stop_matcher_push(&m, "x", want.matched >= 0, piece), 0);
+}
+
+static void random_text(char *text, size_t n, uint32_t letters, uint64_t *seed)
+{
+    for (size_t i = 0; i < n; i++)
+        text[i] = (char)('a' + next_random(seed) % letters);
+}
+
+static void matcher_equals_the_definition(void **state)
+{
+    uint64_t seed = 99;
+    char text[120], store[BACKEND_MAX_STOPS][12];
+    BackendText stops[BACKEND_MAX_STOPS];
+
+    (void)state;
+    for (int round = 0; round < 30000; round++) {
+        const uint32_t letters = 1 + next_random(&seed) % 3;
+        const size_t n = next_random(&seed) % sizeof text;
+        /* One string alone in half of the rounds: otherwise the shortest mostly ends the text
+         * early. */
+        const int n_stops = round % 2 == 0 ? 1 : (int)(next_random(&seed) % 5);
+
+        random_text(text, n, letters, &seed);
+        for (int i = 0; i < n_stops; i++) {
+            const size_t len = 1 + next_random(&seed) % sizeof store[i];
+
+            random_text(store[i], len, letters, &seed);
+            stops[i] = (BackendText){store[i], len};
+        }
+        check_split(text, n, stops, n_stops, &seed, 1 + (int)(next_random(&seed) % 5));
+    }
+}
+
+/* Every text of up to 9 letters a, b, in every way to cut it in two, against overlapping strings.
+ */
+static void matcher_is_exhaustive_on_short_texts(void **state)
+{
+    static const char *const lists[][2] = {{"ab", "aab"},  {"aab", "ab"}, {"aba", "b"},
+                                           {"bb", "abab"}, {"aaa", "aa"}, {"babb", "abba"}};
+
+    (void)state;
+    for (size_t l = 0; l < sizeof lists / sizeof *lists; l++) {
+        const BackendText stops[] = {{lists[l][0], strlen(lists[l][0])},
+                                     {lists[l][1], strlen(lists[l][1])}};
+
+        for (size_t n = 1; n <= 9; n++)
+            for (unsigned bits = 0; bits < 1u << n; bits++)
+                for (size_t cut = 0; cut <= n; cut++) {
+                    char text[9], out[STOP_MAX_BYTES + 9];
+                    StopMatcher m;
+                    Err err = {0};
+
+                    for (size_t i = 0; i < n; i++)
+                        text[i] = bits >> i & 1 ? 'b' : 'a';
+                    assert_int_equal(stop_matcher_init(&m, stops, 2, &err), ERR_OK);
+                    size_t got = stop_matcher_push(&m, text, cut, out);
+                    got += stop_matcher_push(&m, text + cut, n - cut, out + got);
+                    got += stop_matcher_flush(&m, out + got);
+
+                    const Cut want = naive_cut(text, n, stops, 2);
+                    assert_int_equal(got, want.n_out);
+                    assert_int_equal(m.matched, want.matched);
+                    assert_memory_equal(out, text, got);
+                }
+    }
+}
+
+static void matcher_holds_whole_characters(void **state)
+{
+    /* The stop string begins with é; ê has the same first byte. */
+    const BackendText stops[] = {{"\xc3\xa9\xe2\x82\xac", 5}};
+    char out[STOP_MAX_BYTES + 8];
+    StopMatcher m;
+    Err err = {0};
+
+    (void)state;
+    assert_int_equal(stop_matcher_init(&m, stops, 1, &err), ERR_OK);
+    assert_int_equal(stop_matcher_push(&m, "x\xc3\xaa", 3, out), 3);
+    assert_int_equal(stop_matcher_push(&m, "y\xc3\xa9", 3, out), 1);
+    assert_int_equal(stop_matcher_push(&m, "z", 1, out), 3);
+    assert_memory_equal(out, "\xc3\xa9z", 3);
+    assert_int_equal(stop_matcher_push(&m, "\xc3\xa9", 2, out), 0);
+    assert_int_equal(stop_matcher_push(&m, "\xe2\x82\xac", 3, out), 0);
+    assert_int_equal(m.matched, 0);
+}
+
+static void matcher_refuses_bad_lists(void **state)
+{
+    static char longest[4 * 101];
+    StopMatcher m;
+    Err err = {0};
+    const BackendText five[5] = {{"a", 1}, {"b", 1}, {"c", 1}, {"d", 1}, {"e", 1}};
+    const BackendText empty = {"", 0}, invalid = {"\xff", 1};
+
+    (void)state;
+    for (int i = 0; i < 101; i++)
+        memcpy(longest + 4 * i, "\xf0\x9f\x91\x8b", 4);
+    const BackendText too_long = {longest, sizeof longest}, just_right = {longest, 400};
+
+    assert_int_equal(stop_matcher_init(&m, five, 5, &err), ERR_LIMIT);
+    assert_string_equal(err.msg, "stop must have at most 4 sequences (got 5)");
+    assert_int_equal(stop_matcher_init(&m, &empty, 1, &err), ERR_LIMIT);
+    assert_int_equal(stop_matcher_init(&m, &invalid, 1, &err), ERR_FORMAT);
+    assert_int_equal(stop_matcher_init(&m, &too_long, 1, &err), ERR_LIMIT);
+    assert_string_equal(err.msg, "stop sequence 0 must be at most 100 characters (got 101)");
+    assert_int_equal(stop_matcher_init(&m, five, -1, &err), ERR_LIMIT);
+    assert_int_equal(stop_matcher_init(&m, &just_right, 1, &err), ERR_OK);
+}
+
+static void matcher_with_the_longest_strings(void **state)
+{
+    static char text[1000], stop[100];
+    uint64_t seed = 4;
+
+    (void)state;
+    memset(text, 'a', sizeof text);
+    memset(stop, 'a', sizeof stop);
+    stop[99] = 'b';
+    const BackendText stops[] = {{stop, 100}};
+    check_split(text, 1000, stops, 1, &seed, 3);
+    text[990] = 'b';
+    check_split(text, 1000, stops, 1, &seed, 3);
+}
+
+/* --- jobs --- */
+
+/* One job's events, concatenated. */
+typedef struct {
+    char text[MAX_TEXT];
+    size_t n_text;
+    size_t ends[MAX_IDS + 1]; /* bytes of text after event i */
+    int ids[MAX_IDS + 1];
+    int n_events; /* tokens, and the one that end of text may add */
+    StopReason reason;
+    char matched[STOP_MAX_BYTES];
+    size_t n_matched; /* a NUL is a character like others */
+    int n_prompt_steps;
+} Job;
+
+static Backend *load(const char *path, const char *isa)
+{
+    const CpuBackendOptions options = {.model_path = path, .isa = isa};
+    Backend *b = NULL;
+    Err err = {0};
+
+    if (cpu_backend_load(&b, &options, &err) != ERR_OK)
+        fail_msg("%s", err.msg);
+    return b;
+}
+
+static BackendRequest request(const char *prompt, int max_tokens)
+{
+    BackendRequest r = {.prompt = {prompt, strlen(prompt)},
+                        .max_tokens = max_tokens,
+                        .sampling = sampling_defaults()};
+
+    r.sampling.temperature = 0.0f;
+    return r;
+}
+
+static void run(Backend *b, const BackendRequest *r, Job *job)
+{
+    BackendStep step = {.kind = STEP_PROMPT};
+    Err err = {0};
+
+    memset(job, 0, sizeof *job);
+    if (b->ops->start(b, r, &err) != ERR_OK)
+        fail_msg("%s", err.msg);
+    while (step.kind != STEP_END) {
+        if (b->ops->step(b, NULL, &step, &err) != ERR_OK)
+            fail_msg("%s", err.msg);
+        if (step.kind == STEP_PROMPT) {
+            assert_int_equal(job->n_events, 0);
+            job->n_prompt_steps++;
+            continue;
+        }
+        if (step.kind == STEP_END)
+            break;
+        assert_true(text_utf8_valid(step.text, step.n_text));
+        assert_true(job->n_events < MAX_IDS && job->n_text + step.n_text < MAX_TEXT);
+        memcpy(job->text + job->n_text, step.text, step.n_text);
+        job->n_text += step.n_text;
+        job->ends[job->n_events] = job->n_text;
+        job->ids[job->n_events++] = step.id;
+    }
+    job->reason = step.reason;
+    job->n_matched = step.n_matched;
+    if (step.reason == STOP_SEQUENCE)
+        memcpy(job->matched, step.matched, step.n_matched);
+    else
+        assert_null(step.matched);
+    assert_int_equal(step.n_prompt_done, b->ops->n_prompt_tokens(b));
+}
+
+static json_t *recorded(const char *path)
+{
+    Err err = {0};
+    json_t *j = json_parse_file(path, 1 << 20, &err);
+
+    if (j == NULL)
+        fail_msg("%s", err.msg);
+    return j;
+}
+
+static void check_recorded(const char *model, const char *reference, const char *isa)
+{
+    static Job job;
+    json_t *want = recorded(reference);
+    const json_t *ids = json_object_get(want, "ids"), *prompt = json_object_get(want, "prompt_ids");
+    const char *text = json_string_value(json_object_get(want, "text"));
+    Backend *b = load(model, isa);
+    const int max_tokens = (int)json_integer_value(json_object_get(want, "max_tokens"));
+    const BackendRequest r =
+        request(json_string_value(json_object_get(want, "prompt")), max_tokens);
+    size_t n_prompt;
+
+    for (int round = 0; round < 2; round++) {
+        run(b, &r, &job);
+        const int32_t *prompt_ids = cpu_backend_prompt_ids(b, &n_prompt);
+        assert_int_equal(n_prompt, json_array_size(prompt));
+        for (size_t i = 0; i < n_prompt; i++)
+            assert_int_equal(prompt_ids[i], json_integer_value(json_array_get(prompt, i)));
+        assert_int_equal(job.n_events, max_tokens);
+        for (int i = 0; i < max_tokens; i++)
+            assert_int_equal(job.ids[i], json_integer_value(json_array_get(ids, (size_t)i)));
+        assert_int_equal(job.n_text, strlen(text));
+        assert_memory_equal(job.text, text, job.n_text);
+        assert_int_equal(job.reason, STOP_MAX_TOKENS);
+    }
+    b->ops->free(b);
+    json_decref(want);
+}
+
+static void recorded_greedy_texts(void **state)
+{
+    (void)state;
+    for (int i = 0; kernels_available(i) != NULL; i++) {
+        check_recorded(SHIPPED, SHIPPED "/reference/checkpoint_12.json",
+                       kernels_available(i)->name);
+        check_recorded(TINY, TINY "/reference/checkpoint_12.json", kernels_available(i)->name);
+    }
+}
+
+static void prompt_ids_equal_the_text(void **state)
+{
+    static Job by_text, by_ids;
+    Backend *b = load(TINY, NULL);
+    BackendRequest r = request("my lord, what news?", 12);
+    int32_t ids[64];
+    size_t n;
+
+    (void)state;
+    run(b, &r, &by_text);
+    const int32_t *prompt = cpu_backend_prompt_ids(b, &n);
+    assert_true(n > 0 && n <= 64);
+    memcpy(ids, prompt, n * sizeof *ids);
+    r.prompt_ids = ids;
+    r.n_prompt_ids = n;
+    run(b, &r, &by_ids);
+    assert_memory_equal(by_ids.ids, by_text.ids, sizeof by_ids.ids);
+    assert_int_equal(b->ops->count_tokens(b, r.prompt), n);
+    b->ops->free(b);
+}
+
+static void info_describes_the_model(void **state)
+{
+    const CpuBackendOptions options = {
+        .model_path = TINY, .model_name = "other", .max_context = 10, .isa = "scalar"};
+    Backend *b = load(TINY, NULL), *named = NULL;
+    const BackendInfo *info = b->ops->info(b);
+    Err err = {0};
+
+    (void)state;
+    assert_string_equal(info->model_name, "tiny-gpt2");
+    assert_string_equal(info->tokenizer_kind, "hf-json");
+    assert_string_equal(info->quant_kind, "F32");
+    assert_int_equal(info->vocab_size, 512);
+    assert_int_equal(info->n_ctx, 64);
+    assert_true(info->model_bytes > 100000 && info->memory_bytes > info->model_bytes);
+    assert_int_equal(cpu_backend_load(&named, &options, &err), ERR_OK);
+    assert_string_equal(named->ops->info(named)->model_name, "other");
+    assert_int_equal(named->ops->info(named)->n_ctx, 10);
+    named->ops->free(named);
+    b->ops->free(b);
+}
+
+/* --- the end of the context --- */
+
+static void fill_ids(int32_t *ids, int n)
+{
+    for (int i = 0; i < n; i++)
+        ids[i] = 300 + i % 100;
+}
+
+static void context_end(void **state)
+{
+    static Job job;
+    Backend *b = load(TINY, NULL);
+    int32_t ids[70];
+    Err err = {0};
+
+    (void)state;
+    fill_ids(ids, 70);
+    for (int n = 60; n <= 64; n++) {
+        BackendRequest r = request("", 50);
+
+        r.prompt_ids = ids;
+        r.n_prompt_ids = (size_t)n;
+        run(b, &r, &job);
+        assert_int_equal(job.n_events, 64 - n + 1);
+        assert_int_equal(job.reason, STOP_MAX_TOKENS);
+        r.max_tokens = 2;
+        run(b, &r, &job);
+        assert_int_equal(job.n_events, n == 64 ? 1 : 2);
+    }
+    BackendRequest r = request("", 50);
+    r.prompt_ids = ids;
+    r.n_prompt_ids = 65;
+    assert_int_equal(b->ops->start(b, &r, &err), ERR_LIMIT);
+    assert_string_equal(err.msg, "prompt must be at most 64 tokens (got 65)");
+    b->ops->free(b);
+}
+
+static void refuses_bad_requests(void **state)
+{
+    Backend *b = load(TINY, NULL);
+    BackendRequest r = request("", 5);
+    BackendStep step;
+    Err err = {0};
+    const int32_t bad[] = {1, 512}, negative[] = {-1};
+    static char big[4 * BACKEND_MAX_PROMPT_CHARS + 1];
+
+    (void)state;
+    assert_int_equal(b->ops->start(b, &r, &err), ERR_LIMIT);
+    assert_string_equal(err.msg, "prompt must not be empty");
+    r.prompt_ids = bad;
+    r.n_prompt_ids = 2;
+    assert_int_equal(b->ops->start(b, &r, &err), ERR_USAGE);
+    r.prompt_ids = negative;
+    r.n_prompt_ids = 1;
+    assert_int_equal(b->ops->start(b, &r, &err), ERR_USAGE);
+    memset(big, 'a', sizeof big);
+    r = request("a", 5);
+    r.prompt = (BackendText){big, sizeof big};
+    assert_int_equal(b->ops->start(b, &r, &err), ERR_LIMIT);
+    assert_int_equal(b->ops->count_tokens(b, r.prompt), -1);
+    r.prompt.n_bytes--;
+    assert_true(b->ops->count_tokens(b, r.prompt) > 64);
+    assert_int_equal(b->ops->start(b, &r, &err), ERR_LIMIT);
+    assert_int_equal(b->ops->step(b, NULL, &step, &err), ERR_INTERNAL);
+    b->ops->free(b);
+}
+
+/* --- stop strings in jobs --- */
+
+/* Runs without stop strings, then with the pieces of that text, and compares with what the
+ * definition says. */
+static void check_job_stops(Backend *b, BackendRequest r, const Job *whole, uint64_t *seed)
+{
+    static Job job;
+
+    if (whole->n_text == 0)
+        return;
+    r.n_stops = 1 + (int)(next_random(seed) % BACKEND_MAX_STOPS);
+    for (int i = 0; i < r.n_stops; i++) {
+        size_t at = next_random(seed) % (uint32_t)whole->n_text;
+        const size_t n_chars = 1 + next_random(seed) % 12;
+
+        while (at > 0 && ((unsigned char)whole->text[at] & 0xc0) == 0x80)
+            at--;
+        size_t end = at;
+        for (size_t c = 0, used; c < n_chars && end < whole->n_text; c++, end += used)
+            (void)text_utf8_next(whole->text + end, whole->n_text - end, &used);
+        r.stops[i] = (BackendText){whole->text + at, end - at};
+    }
+    const Cut want = naive_cut(whole->text, whole->n_text, r.stops, r.n_stops);
+    run(b, &r, &job);
+    assert_int_equal(job.reason, STOP_SEQUENCE);
+    assert_int_equal(job.n_matched, r.stops[want.matched].n_bytes);
+    assert_memory_equal(job.matched, r.stops[want.matched].text, job.n_matched);
+    assert_int_equal(job.n_text, want.n_out);
+    assert_memory_equal(job.text, whole->text, want.n_out);
+    /* One event per token up to the one that completes the string. */
+    const size_t stop_end = want.n_out + job.n_matched;
+    int n_events = 1;
+    while (whole->ends[n_events - 1] < stop_end)
+        n_events++;
+    assert_int_equal(job.n_events, n_events);
+    assert_memory_equal(job.ids, whole->ids, (size_t)n_events * sizeof *job.ids);
+    for (int i = 0; i < n_events - 1; i++) {
+        const size_t held = naive_held(whole->text, whole->ends[i], r.stops, r.n_stops);
+
+        assert_int_equal(job.ends[i], whole->ends[i] - held);
+    }
+}
+
+static void stop_strings_across_tokens(void **state)
+{
+    static Job whole;
+    Backend *b = load(TINY, NULL);
+    uint64_t seed = 17;
+    int n_multibyte = 0;
+
+    (void)state;
+    for (int round = 0; round < 60; round++) {
+        BackendRequest r = request("Good morrow", 30);
+
+        r.sampling.temperature = round % 3 == 0 ? 0.8f : 2.0f;
+        r.sampling.seed = (uint64_t)round;
+        run(b, &r, &whole);
+        for (size_t i = 0; i < whole.n_text; i++)
+            n_multibyte += ((unsigned char)whole.text[i] & 0x80) != 0;
+        for (int i = 0; i < 4; i++)
+            check_job_stops(b, r, &whole, &seed);
+    }
+    /* The tiny model's random texts break characters apart: U+FFFD must have been seen, too. */
+    assert_true(n_multibyte > 0);
+    b->ops->free(b);
+}
+
+/* The text is what the token bytes say, each maximal invalid part replaced, whatever was held on
+ * the way. */
+static void text_equals_the_bytes_of_the_tokens(void **state)
+{
+    static Job job;
+    static char bytes[MAX_TEXT], want[3 * MAX_TEXT];
+    Backend *b = load(TINY, NULL);
+    Tokenizer *t = NULL;
+    Err err = {0};
+
+    (void)state;
+    assert_int_equal(tokenizer_load(&t, TINY, &err), ERR_OK);
+    for (int round = 0; round < 100; round++) {
+        BackendRequest r = request("Speak", 40);
+        size_t n = 0, n_want = 0;
+
+        r.sampling.temperature = 2.0f;
+        r.sampling.seed = (uint64_t)round;
+        run(b, &r, &job);
+        for (int i = 0; i < job.n_events; i++) {
+            size_t len = 0;
+            const char *p = job.ids[i] >= 0 ? tokenizer_token(t, job.ids[i], &len) : NULL;
+
+            if (len > 0)
+                memcpy(bytes + n, p, len);
+            n += len;
+        }
+        for (size_t i = 0, used; i < n; i += used) {
+            const bool good = text_utf8_next(bytes + i, n - i, &used) >= 0;
+
+            memcpy(want + n_want, good ? bytes + i : "\xef\xbf\xbd", good ? used : 3);
+            n_want += good ? used : 3;
+        }
+        assert_int_equal(job.n_text, n_want);
+        assert_memory_equal(job.text, want, n_want);
+    }
+    tokenizer_free(t);
+    b->ops->free(b);
+}
+
+static void held_text_is_flushed_with_the_last_token(void **state)
+{
+    static Job whole, job;
+    Backend *b = load(SHIPPED, NULL);
+    BackendRequest r = request("First Citizen:\n", 6);
+    char stop[64];
+
+    (void)state;
+    run(b, &r, &whole);
+    assert_true(whole.n_text >= 6 && whole.n_text < 60);
+    /* The end of the text, and something that does not follow. */
+    memcpy(stop, whole.text + whole.n_text - 5, 5);
+    memcpy(stop + 5, "\x01\x02", 2);
+    r.stops[0] = (BackendText){stop, 7};
+    r.n_stops = 1;
+    run(b, &r, &job);
+    assert_int_equal(job.n_events, 6);
+    assert_int_equal(job.reason, STOP_MAX_TOKENS);
+    assert_int_equal(job.n_text, whole.n_text);
+    assert_memory_equal(job.text, whole.text, whole.n_text);
+    assert_true(job.ends[4] < whole.ends[4]); /* it was held before */
+    b->ops->free(b);
+}
+
+/* --- changed copies of the tiny model --- */
+
+static void link_file(const char *dir, const char *name)
+{
+    char cwd[2048], from[4096], to[4096];
+
+    assert_non_null(getcwd(cwd, sizeof cwd));
+    (void)snprintf(from, sizeof from, "%s/" TINY "/%s", cwd, name);
+    (void)snprintf(to, sizeof to, "%s/%s", dir, name);
+    assert_int_equal(symlink(from, to), 0);
+}
+
+static void write_file(const char *dir, const char *name, const char *text)
+{
+    char path[4096];
+
+    (void)snprintf(path, sizeof path, "%s/%s", dir, name);
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    assert_true(fputs(text, f) >= 0);
+    assert_int_equal(fclose(f), 0);
+}
+
+static void remove_dir(const char *dir)
+{
+    static const char *const names[] = {"config.json", "generation_config.json",
+                                        "model.safetensors", "vocab.json", "merges.txt"};
+    char path[4096];
+
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        (void)snprintf(path, sizeof path, "%s/%s", dir, names[i]);
+        (void)unlink(path);
+    }
+    assert_int_equal(rmdir(dir), 0);
+}
+
+static void make_dir(char dir[64])
+{
+    (void)snprintf(dir, 64, "/tmp/llorch-test-XXXXXX");
+    assert_non_null(mkdtemp(dir));
+    link_file(dir, "config.json");
+    link_file(dir, "model.safetensors");
+}
+
+static void end_of_text(void **state)
+{
+    static Job whole, job;
+    char dir[64];
+    Backend *b = load(TINY, NULL);
+    BackendRequest r = request("Hello. It's 7 o'clock, my lord;\n  what news?", 20);
+    const BackendText held = {" o\x01", 3};
+
+    (void)state;
+    run(b, &r, &whole); /* " can" "ut" " o" " herst" ... */
+    assert_int_equal(whole.ids[2], 286);
+    assert_int_equal(whole.ids[3], 399);
+    b->ops->free(b);
+
+    make_dir(dir);
+    link_file(dir, "vocab.json");
+    link_file(dir, "merges.txt");
+    write_file(dir, "generation_config.json", "{\"eos_token_id\": [510, 399]}");
+    b = load(dir, NULL);
+    run(b, &r, &job);
+    assert_int_equal(job.n_events, 3); /* neither sent nor counted */
+    assert_int_equal(job.reason, STOP_EOS);
+    assert_memory_equal(job.text, whole.text, job.n_text);
+    assert_int_equal(job.n_text, whole.ends[2]);
+
+    /* Text that is held when the end comes goes out as one more event. */
+    r.stops[0] = held;
+    r.n_stops = 1;
+    run(b, &r, &job);
+    assert_int_equal(job.n_events, 4);
+    assert_int_equal(job.ids[3], -1);
+    assert_int_equal(job.reason, STOP_EOS);
+    assert_int_equal(job.n_text, whole.ends[2]);
+    assert_int_equal(job.ends[2], whole.ends[1]);
+
+    /* The end of the text comes before the limit. */
+    r.n_stops = 0;
+    r.max_tokens = 4;
+    run(b, &r, &job);
+    assert_int_equal(job.reason, STOP_EOS);
+    r.max_tokens = 3;
+    run(b, &r, &job);
+    assert_int_equal(job.reason, STOP_MAX_TOKENS);
+    b->ops->free(b);
+    remove_dir(dir);
+}
+
+/* <|endoftext|> where the model's files name another end: a token without text. */
+static void special_tokens_have_no_text(void **state)
+{
+    static Job job;
+    char dir[64];
+    int n_seen = 0;
+
+    (void)state;
+    make_dir(dir);
+    link_file(dir, "vocab.json");
+    link_file(dir, "merges.txt");
+    write_file(dir, "generation_config.json", "{\"eos_token_id\": 510}");
+    Backend *b = load(dir, NULL);
+    for (int round = 0; round < 400 && n_seen < 3; round++) {
+        BackendRequest r = request("my lord", 40);
+
+        r.sampling.temperature = 2.0f;
+        r.sampling.seed = (uint64_t)round;
+        run(b, &r, &job);
+        for (int i = 0; i < job.n_events; i++)
+            n_seen += job.ids[i] == 511;
+        assert_null(memmem(job.text, job.n_text, "<|endoftext|>", 13));
+    }
+    assert_true(n_seen > 0);
+    b->ops->free(b);
+    remove_dir(dir);
+}
+
+static void stop_comes_before_the_limit(void **state)
+{
+    static Job whole, job;
+    Backend *b = load(TINY, NULL);
+    BackendRequest r = request("my lord", 8);
+
+    (void)state;
+    run(b, &r, &whole);
+    r.stops[0] = (BackendText){whole.text + whole.ends[2], whole.ends[7] - whole.ends[2]};
+    r.n_stops = 1;
+    const Cut want = naive_cut(whole.text, whole.n_text, r.stops, 1);
+    assert_int_equal(want.n_out, whole.ends[2]); /* only at the very end */
+    run(b, &r, &job);
+    assert_int_equal(job.reason, STOP_SEQUENCE);
+    assert_int_equal(job.n_events, 8);
+    assert_int_equal(job.n_text, whole.ends[2]);
+    b->ops->free(b);
+}
+
+/* vocab.json and merges.txt of the tiny model, less all ids from n on. */
+static void write_small_tokenizer(const char *dir, int n)
+{
+    char *line = NULL, *merges = calloc(1, 65536);
+    json_t *vocab = recorded(TINY "/vocab.json");
+    size_t room = 0;
+    void *next_key;
+    const char *key;
+    json_t *value;
+    FILE *f = fopen(TINY "/merges.txt", "r");
+
+    assert_non_null(f);
+    assert_non_null(merges);
+    json_object_foreach_safe(vocab, next_key, key, value) if (json_integer_value(value) >= n)
+        assert_int_equal(json_object_del(vocab, key), 0);
+    for (int i = 0; getline(&line, &room, f) > 0 && i <= n - 256; i++)
+        (void)strcat(merges, line);
+    (void)fclose(f);
+    free(line);
+    char *text = json_dumps(vocab, 0);
+    write_file(dir, "vocab.json", text);
+    write_file(dir, "merges.txt", merges);
+    free(text);
+    free(merges);
+    json_decref(vocab);
+}
+
+static void padded_vocabulary(void **state)
+{
+    static Job job;
+    enum { N = 300 };
+    const int32_t id_of_padding[] = {N};
+    char dir[64];
+    Err err = {0};
+
+    (void)state;
+    make_dir(dir);
+    write_small_tokenizer(dir, N);
+    Backend *b = load(dir, NULL);
+    assert_int_equal(b->ops->info(b)->vocab_size, N);
+    for (int round = 0; round < 40; round++) {
+        BackendRequest r = request("my lord", 20);
+
+        r.sampling.temperature = round == 0 ? 0.0f : 2.0f;
+        r.sampling.seed = (uint64_t)round;
+        run(b, &r, &job);
+        assert_int_equal(job.n_events, 20);
+        for (int i = 0; i < job.n_events; i++)
+            assert_true(job.ids[i] >= 0 && job.ids[i] < N);
+    }
+    BackendRequest r = request("", 5);
+    r.prompt_ids = id_of_padding;
+    r.n_prompt_ids = 1;
+    assert_int_equal(b->ops->start(b, &r, &err), ERR_USAGE);
+    assert_string_equal(err.msg, "prompt id 300 is outside the vocabulary (0..=299)");
+    b->ops->free(b);
+    remove_dir(dir);
+}
+
+static void tokenizer_larger_than_the_model(void **state)
+{
+    char dir[64];
+    Backend *b = NULL;
+    Err err = {0};
+    json_t *vocab = recorded(TINY "/vocab.json");
+
+    (void)state;
+    make_dir(dir);
+    link_file(dir, "merges.txt");
+    assert_int_equal(json_object_set_new(vocab, "zzzz", json_integer(512)), 0);
+    char *text = json_dumps(vocab, 0);
+    write_file(dir, "vocab.json", text);
+    free(text);
+    json_decref(vocab);
+    const CpuBackendOptions options = {.model_path = dir};
+    assert_int_equal(cpu_backend_load(&b, &options, &err), ERR_FORMAT);
+    assert_null(b);
+    assert_non_null(strstr(err.msg, "513 tokens"));
+    remove_dir(dir);
+}
+
+/* --- cancelling --- */
+
+static bool count_down(void *ctx)
+{
+    int *left = ctx;
+
+    return --*left >= 0;
+}
+
+static void a_cancelled_job_leaves_nothing_behind(void **state)
+{
+    static Job want, got;
+    Backend *b = load(SHIPPED, NULL);
+    BackendRequest r = request("First Citizen:\nBefore we proceed", 20), other;
+    int32_t ids[150];
+    int n_cancelled = 0;
+
+    (void)state;
+    r.sampling.temperature = 1.2f;
+    r.sampling.repetition_penalty = 1.3f;
+    r.stops[0] = (BackendText){"\x01", 1};
+    r.n_stops = 1;
+    run(b, &r, &want);
+    fill_ids(ids, 150);
+    other = request("", 50);
+    other.prompt_ids = ids;
+    other.n_prompt_ids = 150;
+    other.sampling.repetition_penalty = 2.0f;
+    for (int calls = 0; calls < 600; calls += 37) {
+        int left = calls;
+        const Tap tap = {.ctx = &left, .yield = count_down};
+        BackendStep step = {.kind = STEP_PROMPT};
+        Err err = {0};
+        ErrCode code = b->ops->start(b, &other, &err);
+
+        while (code == ERR_OK && step.kind != STEP_END)
+            code = b->ops->step(b, &tap, &step, &err);
+        n_cancelled += code == ERR_CANCELLED;
+        if (code == ERR_CANCELLED) /* the job is over */
+            assert_int_equal(b->ops->step(b, NULL, &step, &err), ERR_INTERNAL);
+        run(b, &r, &got);
+        assert_memory_equal(&got, &want, sizeof got);
+
+        /* And by cancel between two steps. */
+        err = (Err){0};
+        assert_int_equal(b->ops->start(b, &other, &err), ERR_OK);
+        for (int i = 0; i < calls % 7; i++)
+            assert_int_equal(b->ops->step(b, NULL, &step, &err), ERR_OK);
+        b->ops->cancel(b);
+        b->ops->cancel(b);
+        assert_int_equal(b->ops->step(b, NULL, &step, &err), ERR_INTERNAL);
+        run(b, &r, &got);
+        assert_memory_equal(&got, &want, sizeof got);
+    }
+    assert_true(n_cancelled > 5);
+    b->ops->free(b);
+}
+
+/* A job that is dropped inside a character: its bytes are not those of the next one. */
+static void half_characters_are_dropped(void **state)
+{
+    static Job want, got;
+    Backend *b = load(TINY, NULL);
+    const BackendRequest r = request("my lord", 10);
+    BackendRequest other = request("Speak", 40);
+    Err err = {0};
+
+    (void)state;
+    run(b, &r, &want);
+    other.sampling.temperature = 2.0f;
+    for (int round = 0; round < 200; round++) {
+        BackendStep step = {.kind = STEP_PROMPT};
+
+        other.sampling.seed = (uint64_t)round;
+        assert_int_equal(b->ops->start(b, &other, &err), ERR_OK);
+        for (int i = 0; i < 2 + round % 5 && step.kind != STEP_END; i++)
+            assert_int_equal(b->ops->step(b, NULL, &step, &err), ERR_OK);
+        run(b, &r, &got);
+        assert_memory_equal(&got, &want, sizeof got);
+    }
+    b->ops->free(b);
+}
+
+static void counting_does_not_touch_the_running_job(void **state)
+{
+    static Job want;
+    Backend *b = load(TINY, NULL);
+    const BackendRequest r = request("What news, my lord? Speak.", 15);
+    const BackendText other = {"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", 30};
+    BackendStep step = {.kind = STEP_PROMPT};
+    Err err = {0};
+    int n = 0;
+
+    (void)state;
+    run(b, &r, &want);
+    assert_int_equal(b->ops->start(b, &r, &err), ERR_OK);
+    while (step.kind != STEP_END) {
+        assert_true(b->ops->count_tokens(b, other) > 0);
+        assert_int_equal(b->ops->step(b, NULL, &step, &err), ERR_OK);
+        if (step.kind == STEP_TOKEN)
+            assert_int_equal(step.id, want.ids[n++]);
+    }
+    assert_int_equal(n, want.n_events);
+    b->ops->free(b);
+}
+
+static void long_prompts_go_in_chunks(void **state)
+{
+    static Job job;
+    Backend *b = load(SHIPPED, NULL);
+    int32_t ids[256];
+
+    (void)state;
+    fill_ids(ids, 256);
+    for (int n = 63; n <= 256; n += 64) {
+        for (int more = 0; more < 3 && n + more <= 256; more++) {
+            BackendRequest r = request("", 1);
+
+            r.prompt_ids = ids;
+            r.n_prompt_ids = (size_t)(n + more);
+            run(b, &r, &job);
+            assert_int_equal(job.n_prompt_steps,
+                             (n + more + CPU_BACKEND_CHUNK - 1) / CPU_BACKEND_CHUNK);
+        }
+    }
+    b->ops->free(b);
+}
+
+/* --- loading --- */
+
+static bool stop_loading(void *ctx, double fraction)
+{
+    double *last = ctx;
+
+    assert_true(fraction >= *last && fraction <= 1.0);
+    *last = fraction;
+    return fraction < 0.5;
+}
+
+static bool watch_loading(void *ctx, double fraction)
+{
+    (void)stop_loading(ctx, fraction);
+    return true;
+}
+
+static void loading_can_be_stopped(void **state)
+{
+    double last = 0.0;
+    CpuBackendOptions options = {
+        .model_path = TINY, .progress = stop_loading, .progress_ctx = &last};
+    Backend *b = NULL;
+    Err err = {0};
+
+    (void)state;
+    assert_int_equal(cpu_backend_load(&b, &options, &err), ERR_CANCELLED);
+    assert_null(b);
+    last = 0.0;
+    options.progress = watch_loading;
+    assert_int_equal(cpu_backend_load(&b, &options, &err), ERR_OK);
+    assert_true(last == 1.0);
+    b->ops->free(b);
+}
+
+static void load_errors(void **state)
+{
+    const CpuBackendOptions bad_isa = {.model_path = TINY, .isa = "mmx"},
+                            bad_context = {.model_path = TINY, .max_context = 65},
+                            no_model = {.model_path = "tests/data/nothing"};
+    Backend *b = NULL;
+    Err err = {0};
+
+    (void)state;
+    assert_int_equal(cpu_backend_load(&b, &bad_isa, &err), ERR_USAGE);
+    assert_int_equal(cpu_backend_load(&b, &bad_context, &err), ERR_USAGE);
+    assert_int_equal(cpu_backend_load(&b, &no_model, &err), ERR_IO);
+    assert_null(b);
+}
+
+static void a_path_to_the_weights_works(void **state)
+{
+    static Job by_dir, by_file;
+    Backend *a = load(TINY, NULL), *b = load(TINY "/model.safetensors", NULL);
+    const BackendRequest r = request("my lord", 10);
+
+    (void)state;
+    run(a, &r, &by_dir);
+    run(b, &r, &by_file);
+    assert_memory_equal(&by_dir, &by_file, sizeof by_dir);
+    assert_string_equal(b->ops->info(b)->model_name, "model");
+    a->ops->free(a);
+    b->ops->free(b);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(matcher_equals_the_definition),
+        cmocka_unit_test(matcher_is_exhaustive_on_short_texts),
+        cmocka_unit_test(matcher_holds_whole_characters),
+        cmocka_unit_test(matcher_refuses_bad_lists),
+        cmocka_unit_test(matcher_with_the_longest_strings),
+        cmocka_unit_test(recorded_greedy_texts),
+        cmocka_unit_test(prompt_ids_equal_the_text),
+        cmocka_unit_test(info_describes_the_model),
+        cmocka_unit_test(context_end),
+        cmocka_unit_test(refuses_bad_requests),
+        cmocka_unit_test(stop_strings_across_tokens),
+        cmocka_unit_test(text_equals_the_bytes_of_the_tokens),
+        cmocka_unit_test(held_text_is_flushed_with_the_last_token),
+        cmocka_unit_test(end_of_text),
+        cmocka_unit_test(special_tokens_have_no_text),
+        cmocka_unit_test(stop_comes_before_the_limit),
+        cmocka_unit_test(padded_vocabulary),
+        cmocka_unit_test(tokenizer_larger_than_the_model),
+        cmocka_unit_test(a_cancelled_job_leaves_nothing_behind),
+        cmocka_unit_test(half_characters_are_dropped),
+        cmocka_unit_test(counting_does_not_touch_the_running_job),
+        cmocka_unit_test(long_prompts_go_in_chunks),
+        cmocka_unit_test(loading_can_be_stopped),
+        cmocka_unit_test(load_errors),
+        cmocka_unit_test(a_path_to_the_weights_works),
+    };
+
+    cmocka_set_message_output(CM_OUTPUT_TAP);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

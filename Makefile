@@ -129,8 +129,9 @@ $(BUILD)/bench/%: bench/%.c $(LIB)
 build/gpt2-medium-random: build/make-model
 	build/make-model --shape gpt2-medium --dtype f32 --seed 1 --out $@
 
-bench: $(BUILD)/bench/decode $(BENCH_MODEL) ## speed on one core; makes a random Medium-shaped model (1.4 GB) first
+bench: $(BUILD)/bench/decode $(BIN) $(BENCH_MODEL) ## speed on one core; makes a random Medium-shaped model (1.4 GB) first
 	$(BUILD)/bench/decode $(BENCH_MODEL) $(BENCH_ROUNDS)
+	LLORCH_BIN=$(BIN) bench/health.py $(BENCH_MODEL)
 
 tidy: ## clang-tidy over src/
 	clang-tidy --quiet $(LIB_SRC) src/main.c -- -std=c11 -D_GNU_SOURCE -Isrc -isystem $(LLHTTP_INC) $(DEPS_CFLAGS) \
@@ -141,7 +142,7 @@ format: ## clang-format all C sources in place
 
 install: all ## install the program and the shipped model under PREFIX (default /usr/local)
 	install -D -m 755 build/llorch-cpud $(DESTDIR)$(PREFIX)/bin/llorch-cpud
-	cd models/shakespeare && find . -type f ! -path './reference/*' -exec \
+	cd models/shakespeare && find . -type f -exec \
 	  install -D -m 644 {} $(DESTDIR)$(PREFIX)/share/llorch-cpud/models/shakespeare/{} \;
 
 uninstall: ## remove what install put under PREFIX

@@ -1,0 +1,68 @@
+/* checkpoint/compare.h: two tensors, element by element: shape first, then finiteness, then values.
+ *
+ * May include: nothing. */
+#ifndef LLORCH_CHECKPOINT_COMPARE_H
+#define LLORCH_CHECKPOINT_COMPARE_H
+
+#include <stddef.h>
+
+enum { COMPARE_MAX_DIMS = 8, COMPARE_TEXT_BYTES = 160 };
+
+/* A tensor as the comparison sees it: row-major, contiguous, borrowed. */
+typedef struct {
+    const float *data;
+    int n_dims;
+    size_t dims[COMPARE_MAX_DIMS];
+} CompareView;
+
+typedef enum {
+    COMPARE_EQUAL,      /* every element within the tolerance */
+    COMPARE_SHAPE,      /* different shapes: nothing else was looked at */
+    COMPARE_NOT_FINITE, /* NaN or infinity where a number is needed; index is the first one */
+    COMPARE_MASK,  /* minus infinity missing at a masked place, or found elsewhere; index is the
+                      first one */
+    COMPARE_VALUES /* at least one element beyond the tolerance */
+} CompareVerdict;
+
+typedef struct {
+    CompareVerdict verdict;
+    size_t n;        /* elements compared */
+    size_t n_beyond; /* of them beyond the tolerance */
+    double worst;    /* largest |a - b| / max(1, |b|): what the tolerance limits */
+    double max_abs;  /* largest |a - b| */
+    double max_rel;  /* largest |a - b| / |b| over b != 0; for information only */
+    double mean_abs; /* mean |a - b| */
+    double rms;      /* sqrt(mean (a - b)^2) */
+    size_t index;    /* flat index of the worst element, or of the offender */
+    float ours;      /* a and b there */
+    float reference;
+} Comparison;
+
+/* Ours (a) against the reference (b): |a - b| <= tolerance * max(1, |b|) everywhere. Numbers are
+ * summed in double. */
+Comparison compare_tensors(const CompareView *a, const CompareView *b, double tolerance);
+
+/* The same for scores after the causal mask, [heads, T, P + T]: key j of query i is masked when j >
+ * P + i. Exactly those must be minus infinity, in both tensors; all others are compared as above.
+ */
+Comparison compare_masked(const CompareView *a, const CompareView *b, double tolerance);
+
+/* Bit patterns: COMPARE_EQUAL only when every bit agrees. +0 and -0 differ; so do two NaNs of
+ * different payload. */
+Comparison compare_bits(const CompareView *a, const CompareView *b);
+
+/* A view of n values in one dimension. */
+CompareView compare_vector(const float *data, size_t n);
+
+size_t compare_count(const CompareView *v);
+
+/* "[3,17]" for a flat index; "[26,48]" for a shape. */
+void compare_place(char out[COMPARE_TEXT_BYTES], const CompareView *v, size_t index);
+void compare_shape(char out[COMPARE_TEXT_BYTES], const CompareView *v);
+
+/* What went wrong, in a few words ("shape [1,4,12], reference [2,4,12]"); empty for COMPARE_EQUAL.
+ */
+void compare_explain(char out[COMPARE_TEXT_BYTES], const Comparison *c, const CompareView *a,
+                     const CompareView *b);
+
+#endif

@@ -1,0 +1,52 @@
+/* cli/loaded.c: loads what capture and verify work on.
+ *
+ * May include: common, kernels, model, tokenizer. */
+#include "cli/loaded.h"
+
+bool cli_loaded_progress(void *ctx, double fraction)
+{
+    CliLoaded *l = ctx;
+
+    cli_progress(&l->progress, fraction);
+    return true;
+}
+
+/* Numbers can be compared without text, so a folder that simply has no tokenizer files is enough.
+ */
+static ErrCode load_tokenizer(CliLoaded *l, Err *err)
+{
+    const ErrCode code = tokenizer_load(&l->tokenizer, l->model.dir, err);
+
+    if (code != ERR_IO)
+        return code;
+    (void)fprintf(stderr, CLI_PROGRAM ": without a tokenizer: %s\n", err->msg);
+    *err = (Err){.code = ERR_OK};
+    return ERR_OK;
+}
+
+ErrCode cli_load(CliLoaded *l, const char *given, const char *isa, Err *err)
+{
+    const Gpt2Progress hook = {cli_loaded_progress, l};
+    char path[CLI_PATH_BYTES];
+    ErrCode code = cli_model_path(path, sizeof path, given, err);
+
+    if (code == ERR_OK)
+        code = kernels_select(&l->k, cli_isa(isa), err);
+    if (code != ERR_OK)
+        return code;
+    cli_progress_start(&l->progress, "loading the model");
+    code = gpt2_load(&l->model, path, &hook, err);
+    cli_progress_clear(&l->progress);
+    if (code == ERR_OK)
+        code = load_tokenizer(l, err);
+    if (code != ERR_OK)
+        cli_unload(l);
+    return code;
+}
+
+void cli_unload(CliLoaded *l)
+{
+    tokenizer_free(l->tokenizer);
+    gpt2_free(&l->model);
+    *l = (CliLoaded){.tokenizer = NULL};
+}

@@ -1,0 +1,68 @@
+/* cli/serve.c: the daemon as a command: arguments, process set-up, the CPU backend, exit status.
+ *
+ * May include: common, backend, worker. */
+#include <fcntl.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "backend/cpu_backend.h"
+#include "cli/cli.h"
+#include "cli/serve_options.h"
+#include "common/log.h"
+#include "common/mapped_file.h"
+#include "worker/worker.h"
+
+/* Whoever starts a daemon may have closed its standard streams; the next socket must not become
+ * standard error. */
+static void open_standard_streams(void)
+{
+    int fd;
+
+    do
+        fd = open("/dev/null", O_RDWR);
+    while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd >= 0)
+        close(fd);
+}
+
+/* A core file would hold prompts. */
+static void forbid_core_dumps(void)
+{
+    const struct rlimit none = {.rlim_cur = 0, .rlim_max = 0};
+
+    (void)setrlimit(RLIMIT_CORE, &none);
+}
+
+static Backend *load_cpu(void *ctx, bool (*progress)(void *, double), void *progress_ctx, Err *err)
+{
+    const ServeOptions *o = ctx;
+    const CpuBackendOptions options = {.model_path = o->worker.model_path,
+                                       .model_name = o->worker.model_name,
+                                       .max_context = o->max_context,
+                                       .isa = o->isa,
+                                       .progress = progress,
+                                       .progress_ctx = progress_ctx};
+    Backend *backend = NULL;
+
+    return cpu_backend_load(&backend, &options, err) == ERR_OK ? backend : NULL;
+}
+
+int cli_serve(int argc, char **argv)
+{
+    ServeOptions o;
+    Err err = {.code = ERR_OK};
+
+    if (serve_options_parse(&o, argc, argv, &err) != ERR_OK)
+        return cli_fail(&err);
+    if (o.help)
+        return cli_print(serve_options_help());
+    if (o.version)
+        return cli_version();
+    open_standard_streams();
+    forbid_core_dumps();
+    mapped_file_guard();
+    log_init(o.log_level, o.worker.worker_id);
+    o.worker.load = load_cpu;
+    o.worker.load_ctx = &o;
+    return worker_run(&o.worker);
+}

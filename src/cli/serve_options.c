@@ -1,0 +1,285 @@
+/* cli/serve_options.c: one table of flags; every value is checked here, before anything is opened.
+ *
+ * May include: http. */
+#include "cli/serve_options.h"
+
+#include <getopt.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "cli/cli.h"
+#include "http/client.h"
+
+enum { MAX_INT_OPTION = 1000000000, PORT_UNSET = -1 };
+
+typedef enum {
+    OPT_WORKER_ID = 256,
+    OPT_MODEL,
+    OPT_PORT,
+    OPT_CALLBACK_URL,
+    OPT_CALLBACK_MINIMAL,
+    OPT_CALLBACK_RETRIES,
+    OPT_HOST,
+    OPT_URI,
+    OPT_MODEL_NAME,
+    OPT_MAX_CONTEXT,
+    OPT_QUEUE,
+    OPT_INFERENCE_TIMEOUT,
+    OPT_DEFER_HEADERS,
+    OPT_ENABLE_SHUTDOWN,
+    OPT_ISA,
+    OPT_LOG_LEVEL,
+    OPT_HELP,
+    OPT_VERSION
+} Option;
+
+static const struct option long_options[] = {
+    {"worker-id", required_argument, NULL, OPT_WORKER_ID},
+    {"model", required_argument, NULL, OPT_MODEL},
+    {"port", required_argument, NULL, OPT_PORT},
+    {"callback-url", required_argument, NULL, OPT_CALLBACK_URL},
+    {"callback-minimal", no_argument, NULL, OPT_CALLBACK_MINIMAL},
+    {"callback-retries", required_argument, NULL, OPT_CALLBACK_RETRIES},
+    {"host", required_argument, NULL, OPT_HOST},
+    {"uri", required_argument, NULL, OPT_URI},
+    {"model-name", required_argument, NULL, OPT_MODEL_NAME},
+    {"max-context", required_argument, NULL, OPT_MAX_CONTEXT},
+    {"queue", required_argument, NULL, OPT_QUEUE},
+    {"inference-timeout-sec", required_argument, NULL, OPT_INFERENCE_TIMEOUT},
+    {"defer-headers", no_argument, NULL, OPT_DEFER_HEADERS},
+    {"enable-shutdown", no_argument, NULL, OPT_ENABLE_SHUTDOWN},
+    {"isa", required_argument, NULL, OPT_ISA},
+    {"log-level", required_argument, NULL, OPT_LOG_LEVEL},
+    {"help", no_argument, NULL, OPT_HELP},
+    {"version", no_argument, NULL, OPT_VERSION},
+    {NULL, 0, NULL, 0},
+};
+
+static const char help_text[] =
+    "usage: llorch-cpud [serve] --model PATH [options]\n"
+    "\n"
+    "Serves one GPT-2 model over HTTP, one job at a time, on one thread.\n"
+    "\n"
+    "  --worker-id ID             name of this worker (WORKER_ID; llorch-cpud-0)\n"
+    "  --model PATH               model directory or .safetensors file (MODEL_PATH; required)\n"
+    "  --port N                   0 to 65535, 0 lets the kernel choose (PORT; 3000)\n"
+    "  --host ADDR                address to listen on (0.0.0.0)\n"
+    "  --callback-url URL         http address that is told when the worker is ready\n"
+    "                             (CALLBACK_URL; none: standalone)\n"
+    "  --callback-minimal         send only worker_id, vram_bytes and uri\n"
+    "  --callback-retries N       after connection failures, 5xx, 408 and 429 (0)\n"
+    "  --uri URL                  own address in the callback (http://localhost:PORT)\n"
+    "  --model-name NAME          name in answers (base name of the directory, stem of the file)\n"
+    "  --max-context N            context limit, 1 up to the model's (the model's)\n"
+    "  --queue N                  jobs that may wait beside the running one, 0 to 1024 (16)\n"
+    "  --inference-timeout-sec N  limit of one job from its start (300)\n"
+    "  --defer-headers            send the response headers with the first token\n"
+    "  --enable-shutdown          answer POST /shutdown\n"
+    "  --isa NAME                 scalar or avx2 (LLORCH_ISA; the best of this processor)\n"
+    "  --log-level LEVEL          debug, info, warn, error or off (info)\n"
+    "  --version, --help\n"
+    "\n"
+    "A flag wins over its environment variable. Exit status: 0 clean shutdown, 1 failure,\n"
+    "2 bad or missing argument.\n";
+
+const char *serve_options_help(void)
+{
+    return help_text;
+}
+
+static ErrCode parse_int(const char *option, const char *text, int min, int max, int *out, Err *err)
+{
+    int64_t value;
+    const ErrCode code = cli_parse_int(option, text, min, max, &value, err);
+
+    if (code == ERR_OK)
+        *out = (int)value;
+    return code;
+}
+
+static ErrCode parse_text(const char *option, const char *text, const char **out, Err *err)
+{
+    if (*text == '\0')
+        return err_set(err, ERR_USAGE, "%s: must not be empty", option);
+    *out = text;
+    return ERR_OK;
+}
+
+static ErrCode parse_callback(const char *option, const char *text, const char **out, Err *err)
+{
+    HttpUrl url;
+
+    if (http_url_parse(&url, text, err) != ERR_OK)
+        return err_prefix(err, "%s", option);
+    *out = text;
+    return ERR_OK;
+}
+
+/* The pool may reach the worker through a proxy, so https is fine here: nothing connects to it. */
+static ErrCode parse_uri(const char *text, const char **out, Err *err)
+{
+    const bool scheme = strncmp(text, "http://", 7) == 0 || strncmp(text, "https://", 8) == 0;
+    const size_t n = strlen(text);
+
+    if (!scheme || n > HTTP_URL_TARGET_BYTES)
+        return err_set(err, ERR_USAGE, "--uri: %s: expected http:// or https:// and an address",
+                       text);
+    for (size_t i = 0; i < n; i++)
+        if (text[i] <= ' ' || text[i] > '~')
+            return err_set(err, ERR_USAGE, "--uri: %s: byte %zu is not allowed in an address", text,
+                           i);
+    *out = text;
+    return ERR_OK;
+}
+
+static ErrCode parse_log_level(const char *text, LogLevel *out, Err *err)
+{
+    const int level = log_level_parse(text);
+
+    if (level < 0)
+        return err_set(err, ERR_USAGE, "--log-level: %s: expected debug, info, warn, error or off",
+                       text);
+    *out = (LogLevel)level;
+    return ERR_OK;
+}
+
+static ErrCode apply(ServeOptions *o, int option, const char *text, Err *err)
+{
+    WorkerOptions *w = &o->worker;
+
+    switch (option) {
+    case OPT_WORKER_ID:
+        return parse_text("--worker-id", text, &w->worker_id, err);
+    case OPT_MODEL:
+        return parse_text("--model", text, &w->model_path, err);
+    case OPT_PORT:
+        return parse_int("--port", text, 0, 65535, &w->port, err);
+    case OPT_CALLBACK_URL:
+        return parse_callback("--callback-url", text, &w->callback_url, err);
+    case OPT_CALLBACK_MINIMAL:
+        w->callback_minimal = true;
+        return ERR_OK;
+    case OPT_CALLBACK_RETRIES:
+        return parse_int("--callback-retries", text, 0, WORKER_MAX_CALLBACK_RETRIES,
+                         &w->callback_retries, err);
+    case OPT_HOST:
+        return parse_text("--host", text, &w->host, err);
+    case OPT_URI:
+        return parse_uri(text, &w->uri, err);
+    case OPT_MODEL_NAME:
+        return parse_text("--model-name", text, &w->model_name, err);
+    case OPT_MAX_CONTEXT:
+        return parse_int("--max-context", text, 1, MAX_INT_OPTION, &o->max_context, err);
+    case OPT_QUEUE:
+        return parse_int("--queue", text, 0, WORKER_MAX_QUEUE, &w->queue_limit, err);
+    case OPT_INFERENCE_TIMEOUT:
+        return parse_int("--inference-timeout-sec", text, 1, MAX_INT_OPTION,
+                         &w->inference_timeout_sec, err);
+    case OPT_DEFER_HEADERS:
+        w->defer_headers = true;
+        return ERR_OK;
+    case OPT_ENABLE_SHUTDOWN:
+        w->enable_shutdown = true;
+        return ERR_OK;
+    case OPT_ISA:
+        return parse_text("--isa", text, &o->isa, err);
+    default:
+        return parse_log_level(text, &o->log_level, err);
+    }
+}
+
+/* An empty variable counts as absent: shells and unit files set them so. */
+static const char *environment(const char *name)
+{
+    const char *value = getenv(name);
+
+    return value != NULL && *value != '\0' ? value : NULL;
+}
+
+/* Only what no flag has set: a broken variable must not stop a complete command line. */
+static ErrCode fill_from_environment(ServeOptions *o, Err *err)
+{
+    WorkerOptions *w = &o->worker;
+    const char *id = environment("WORKER_ID"), *port = environment("PORT");
+    const char *url = environment("CALLBACK_URL");
+
+    if (w->worker_id == NULL)
+        w->worker_id = id != NULL ? id : "llorch-cpud-0";
+    if (w->model_path == NULL)
+        w->model_path = environment("MODEL_PATH");
+    if (o->isa == NULL)
+        o->isa = environment("LLORCH_ISA");
+    if (w->port == PORT_UNSET) {
+        w->port = WORKER_DEFAULT_PORT;
+        if (port != NULL && parse_int("PORT", port, 0, 65535, &w->port, err) != ERR_OK)
+            return err->code;
+    }
+    if (w->callback_url == NULL && url != NULL)
+        return parse_callback("CALLBACK_URL", url, &w->callback_url, err);
+    return ERR_OK;
+}
+
+static bool is_regular_file(const char *path)
+{
+    struct stat st;
+
+    return stat(path, &st) == 0 && S_ISREG(st.st_mode);
+}
+
+/* Base name of a directory, stem of a file; "." and ".." are looked up first. */
+static void default_name(char out[SERVE_NAME_BYTES], const char *path)
+{
+    char *real = realpath(path, NULL);
+    const char *name = real != NULL ? real : path;
+    size_t n = strlen(name), start;
+    const char *dot;
+
+    while (n > 1 && name[n - 1] == '/')
+        n--;
+    for (start = n; start > 0 && name[start - 1] != '/'; start--)
+        ;
+    dot = is_regular_file(path) ? strrchr(name + start, '.') : NULL;
+    n = dot != NULL && dot > name + start ? (size_t)(dot - name) - start : n - start;
+    if (n > SERVE_NAME_BYTES - 1)
+        n = SERVE_NAME_BYTES - 1;
+    memcpy(out, name + start, n);
+    out[n] = '\0';
+    free(real);
+}
+
+static ErrCode complete(ServeOptions *o, Err *err)
+{
+    if (fill_from_environment(o, err) != ERR_OK)
+        return err->code;
+    if (o->worker.model_path == NULL)
+        return err_set(err, ERR_USAGE, "--model: missing (or set MODEL_PATH)");
+    if (o->worker.model_name == NULL) {
+        default_name(o->name, o->worker.model_path);
+        o->worker.model_name = o->name;
+    }
+    return ERR_OK;
+}
+
+ErrCode serve_options_parse(ServeOptions *o, int argc, char **argv, Err *err)
+{
+    int option;
+
+    *o = (ServeOptions){.worker = worker_options_default(), .log_level = LOG_INFO};
+    o->worker.port = PORT_UNSET;
+    opterr = 0;
+    optind = 0; /* 0, not 1: GNU getopt starts over, also for its own state */
+    while ((option = getopt_long(argc, argv, "+:h", long_options, NULL)) != -1) {
+        o->help |= option == OPT_HELP || option == 'h';
+        o->version |= option == OPT_VERSION;
+        if (o->help || o->version)
+            return ERR_OK;
+        if (option == '?' || option == ':')
+            return cli_bad_option(argv, option, err);
+        if (apply(o, option, optarg, err) != ERR_OK)
+            return err->code;
+    }
+    if (cli_no_operands(argc, argv, err) != ERR_OK)
+        return err->code;
+    return complete(o, err);
+}

@@ -1,0 +1,32 @@
+/* cli/serve_options.h: the worker's arguments: flag over environment over default (worker contract,
+ * 2 and 11a).
+ *
+ * May include: common, worker. */
+#ifndef LLORCH_CLI_SERVE_OPTIONS_H
+#define LLORCH_CLI_SERVE_OPTIONS_H
+
+#include <stdbool.h>
+
+#include "common/error.h"
+#include "common/log.h"
+#include "worker/worker.h"
+
+enum { SERVE_NAME_BYTES = 256 };
+
+typedef struct {
+    WorkerOptions worker; /* load and load_ctx are the caller's to set */
+    LogLevel log_level;
+    const char *isa;             /* NULL: the best of this processor */
+    int max_context;             /* 0: the model's */
+    bool help, version;          /* asked for: everything else was not looked at */
+    char name[SERVE_NAME_BYTES]; /* of the model, when no --model-name gave one */
+} ServeOptions;
+
+/* Borrows from argv and the environment. Errors: ERR_USAGE, one line that names the flag or
+ * variable. */
+ErrCode serve_options_parse(ServeOptions *o, int argc, char **argv, Err *err) ERR_CHECK;
+
+/* The text of --help. */
+const char *serve_options_help(void);
+
+#endif

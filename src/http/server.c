@@ -1,0 +1,428 @@
+/* http/server.c: the listener, the clock of all connections, and the pump. See server.h.
+ *
+ * May include: common. */
+#include "http/server.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "common/clock.h"
+#include "http/server_internal.h"
+
+enum {
+    ACCEPTS_PER_TURN = 16, /* the loop has others to serve, too */
+    ACCEPT_RETRY_MS = 100, /* after running out of descriptors or memory */
+    LISTEN_BACKLOG = 512,
+    SWEEP_MIN_MS = 5,
+    SWEEP_MAX_MS = 250,
+    POLL_BATCH = 64,
+    SPARE_DESCRIPTORS = 32 /* for files, the log, the callback and the loop itself */
+};
+
+HttpLimits http_limits_default(void)
+{
+    HttpLimits limits = {.max_request_line = 8 * 1024,
+                         .max_header_bytes = 32 * 1024,
+                         .max_headers = 100,
+                         .max_body_bytes = 2 * 1024 * 1024,
+                         .request_timeout_ms = 10 * 1000,
+                         .idle_timeout_ms = 30 * 1000,
+                         .max_pending_bytes = 64 * 1024,
+                         .write_timeout_ms = 10 * 1000,
+                         .max_connections = 1024};
+    struct rlimit files;
+
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur != RLIM_INFINITY &&
+        files.rlim_cur < 1024 + SPARE_DESCRIPTORS)
+        limits.max_connections =
+            files.rlim_cur > SPARE_DESCRIPTORS ? (int)files.rlim_cur - SPARE_DESCRIPTORS : 1;
+    return limits;
+}
+
+/* Deadlines are looked at several times within the shortest of them. */
+static struct timeval sweep_interval(const HttpLimits *limits)
+{
+    int shortest = limits->request_timeout_ms;
+
+    if (limits->idle_timeout_ms < shortest)
+        shortest = limits->idle_timeout_ms;
+    if (limits->write_timeout_ms < shortest)
+        shortest = limits->write_timeout_ms;
+    shortest /= 8;
+    if (shortest < SWEEP_MIN_MS)
+        shortest = SWEEP_MIN_MS;
+    if (shortest > SWEEP_MAX_MS)
+        shortest = SWEEP_MAX_MS;
+    return (struct timeval){.tv_usec = shortest * 1000};
+}
+
+static void resume_accepting(HttpServer *s)
+{
+    if (!s->accept_paused || s->accept_event == NULL || s->accept_again_ms != 0 ||
+        s->n_conns >= s->limits.max_connections)
+        return;
+    s->accept_paused = event_add(s->accept_event, NULL) != 0;
+}
+
+static void arm_sweep(HttpServer *s)
+{
+    const struct timeval interval = sweep_interval(&s->limits);
+
+    if (!event_pending(s->sweep_event, EV_TIMEOUT, NULL))
+        (void)event_add(s->sweep_event, &interval);
+}
+
+static void on_sweep(evutil_socket_t fd, short what, void *ctx)
+{
+    HttpServer *s = ctx;
+    const uint64_t now_ms = clock_now_ms();
+    HttpConn *next;
+
+    (void)fd;
+    (void)what;
+    for (HttpConn *c = s->conns; c != NULL; c = next) {
+        next = c->next; /* c can only free itself */
+        conn_check_deadlines(c, now_ms);
+    }
+    if (s->accept_again_ms != 0 && now_ms >= s->accept_again_ms)
+        s->accept_again_ms = 0;
+    resume_accepting(s);
+    if (s->conns != NULL || s->accept_again_ms != 0)
+        arm_sweep(s);
+}
+
+static void on_kick(evutil_socket_t fd, short what, void *ctx)
+{
+    HttpServer *s = ctx;
+    HttpConn *next;
+
+    (void)fd;
+    (void)what;
+    for (HttpConn *c = s->conns; c != NULL; c = next) {
+        next = c->next;
+        if (c->kicked) {
+            c->kicked = false;
+            conn_kicked(c);
+        }
+    }
+}
+
+void server_kick(HttpConn *c)
+{
+    c->kicked = true;
+    event_active(c->server->kick_event, EV_TIMEOUT, 0);
+}
+
+void server_conn_added(HttpServer *s, HttpConn *c)
+{
+    c->next = s->conns;
+    if (s->conns != NULL)
+        s->conns->prev = c;
+    s->conns = c;
+    s->n_conns++;
+    arm_sweep(s);
+}
+
+void server_conn_removed(HttpServer *s, HttpConn *c)
+{
+    if (c->prev != NULL)
+        c->prev->next = c->next;
+    else
+        s->conns = c->next;
+    if (c->next != NULL)
+        c->next->prev = c->prev;
+    s->n_conns--;
+    resume_accepting(s);
+}
+
+HttpServer *http_server_new(struct event_base *base, const HttpLimits *limits,
+                            const HttpHandler *handler)
+{
+    HttpServer *s = calloc(1, sizeof *s);
+
+    if (s == NULL)
+        return NULL;
+    (void)signal(SIGPIPE, SIG_IGN); /* writev on a socket cannot ask for MSG_NOSIGNAL */
+    s->base = base;
+    s->limits = *limits;
+    s->handler = *handler;
+    s->listen_fd = -1;
+    s->body_budget = SERVER_BODIES * limits->max_body_bytes;
+    s->request_limits = (RequestLimits){.head = {.max_request_line = limits->max_request_line,
+                                                 .max_header_bytes = limits->max_header_bytes,
+                                                 .max_headers = limits->max_headers},
+                                        .max_body_bytes = limits->max_body_bytes,
+                                        .body_budget = &s->body_budget};
+    s->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    s->sweep_event = evtimer_new(base, on_sweep, s);
+    s->kick_event = evtimer_new(base, on_kick, s);
+    if (s->sweep_event == NULL || s->kick_event == NULL) {
+        http_server_free(s);
+        return NULL;
+    }
+    return s;
+}
+
+void http_server_stop_accepting(HttpServer *s)
+{
+    if (s->accept_event != NULL)
+        event_free(s->accept_event);
+    s->accept_event = NULL;
+    if (s->listen_fd >= 0)
+        (void)close(s->listen_fd);
+    s->listen_fd = -1;
+}
+
+void http_server_free(HttpServer *s)
+{
+    if (s == NULL)
+        return;
+    http_server_stop_accepting(s);
+    while (s->conns != NULL)
+        conn_free(s->conns);
+    if (s->sweep_event != NULL)
+        event_free(s->sweep_event);
+    if (s->kick_event != NULL)
+        event_free(s->kick_event);
+    if (s->reserve_fd >= 0)
+        (void)close(s->reserve_fd);
+    free(s);
+}
+
+/* Stops listening for a moment: a listener that is readable and cannot be served would spin. */
+static void pause_accepting(HttpServer *s, int for_ms)
+{
+    (void)event_del(s->accept_event);
+    s->accept_paused = true;
+    if (for_ms == 0)
+        return;
+    s->accept_again_ms = clock_now_ms() + (uint64_t)for_ms;
+    arm_sweep(s);
+}
+
+/* Descriptors ran out: the reserve is given up to take one newcomer and close it, so that it need
+ * not wait for a time-out of its own. */
+static void turn_away(HttpServer *s)
+{
+    bool done = false;
+
+    if (s->reserve_fd >= 0) {
+        int fd;
+        (void)close(s->reserve_fd);
+        fd = accept4(s->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        done = fd >= 0 || errno == EAGAIN;
+        if (fd >= 0)
+            (void)close(fd);
+        s->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    }
+    if (!done)
+        pause_accepting(s, ACCEPT_RETRY_MS);
+}
+
+static void on_accept(evutil_socket_t listen_fd, short what, void *ctx)
+{
+    HttpServer *s = ctx;
+
+    (void)what;
+    for (int n = 0; n < ACCEPTS_PER_TURN; n++) {
+        int fd;
+
+        if (s->n_conns >= s->limits.max_connections) {
+            pause_accepting(s, 0);
+            return;
+        }
+        fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        if (fd >= 0) {
+            if (conn_new(s, fd) == NULL)
+                pause_accepting(s, ACCEPT_RETRY_MS);
+        } else if (errno == EMFILE || errno == ENFILE) {
+            turn_away(s);
+            return; /* accept says EMFILE without looking whether anybody waits */
+        } else if (errno == ENOBUFS || errno == ENOMEM) {
+            pause_accepting(s, ACCEPT_RETRY_MS);
+        } else if (errno == EAGAIN) {
+            return;
+        }
+        /* Other errors belong to the newcomer that is lost (ECONNABORTED, EPROTO ...). */
+        if (s->accept_paused)
+            return;
+    }
+}
+
+HttpConn *http_server_adopt(HttpServer *s, int fd)
+{
+    if (evutil_make_socket_nonblocking(fd) != 0) {
+        (void)close(fd);
+        return NULL;
+    }
+    return conn_new(s, fd);
+}
+
+/* Numbers only: no resolver runs. */
+static int parse_address(const char *host, int port, struct sockaddr_storage *out, socklen_t *len)
+{
+    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM,
+                                   .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV | AI_PASSIVE};
+    struct addrinfo *found;
+    char name[256], service[16];
+    const size_t n = strlen(host);
+    int result;
+
+    if (strcmp(host, "localhost") == 0)
+        snprintf(name, sizeof name, "127.0.0.1");
+    else if (n > 2 && host[0] == '[' && host[n - 1] == ']')
+        snprintf(name, sizeof name, "%.*s", (int)n - 2, host + 1);
+    else
+        snprintf(name, sizeof name, "%s", host);
+    snprintf(service, sizeof service, "%d", port);
+    if (name[0] == '\0')
+        return EAI_NONAME;
+    result = getaddrinfo(name, service, &hints, &found);
+    if (result != 0)
+        return result;
+    memcpy(out, found->ai_addr, found->ai_addrlen);
+    *len = found->ai_addrlen;
+    freeaddrinfo(found);
+    return 0;
+}
+
+static int bound_port(int fd)
+{
+    union {
+        struct sockaddr_storage any;
+        struct sockaddr_in v4;
+        struct sockaddr_in6 v6;
+    } a = {0};
+    socklen_t len = sizeof a;
+
+    if (getsockname(fd, (struct sockaddr *)&a, &len) != 0)
+        return -1;
+    return ntohs(a.any.ss_family == AF_INET6 ? a.v6.sin6_port : a.v4.sin_port);
+}
+
+/* A listening socket, or -1 with errno. SO_REUSEADDR lets a restart take a port that has
+ * connections in TIME_WAIT; two listeners on one port it does not allow on Linux. */
+static int listening_socket(const struct sockaddr_storage *address, socklen_t len)
+{
+    const int on = 1;
+    const int fd = socket(address->ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+    if (fd < 0)
+        return -1;
+    if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0 ||
+        bind(fd, (const struct sockaddr *)address, len) != 0 || listen(fd, LISTEN_BACKLOG) != 0) {
+        const int saved = errno;
+        (void)close(fd);
+        errno = saved;
+        return -1;
+    }
+    return fd;
+}
+
+ErrCode http_server_listen(HttpServer *s, const char *host, int port, Err *err)
+{
+    const bool bare_v6 = strchr(host, ':') != NULL && host[0] != '[';
+    const char *open_bracket = bare_v6 ? "[" : "", *close_bracket = bare_v6 ? "]" : "";
+    struct sockaddr_storage address;
+    socklen_t len;
+    int fd;
+    const int unknown = parse_address(host, port, &address, &len);
+
+    if (unknown != 0)
+        return err_set(err, ERR_IO,
+                       "Failed to bind to %s%s%s:%d: not an IP address or localhost (%s)",
+                       open_bracket, host, close_bracket, port, gai_strerror(unknown));
+    if (s->listen_fd >= 0)
+        return err_set(err, ERR_INTERNAL, "the server listens already, on port %d", s->port);
+    fd = listening_socket(&address, len);
+    if (fd < 0)
+        return err_set(err, ERR_IO, "Failed to bind to %s%s%s:%d: %s", open_bracket, host,
+                       close_bracket, port, strerror(errno));
+    s->accept_event = event_new(s->base, fd, EV_READ | EV_PERSIST, on_accept, s);
+    if (s->accept_event == NULL || event_add(s->accept_event, NULL) != 0) {
+        (void)close(fd);
+        if (s->accept_event != NULL)
+            event_free(s->accept_event);
+        s->accept_event = NULL;
+        return err_set(err, ERR_MEMORY, "Failed to bind to %s%s%s:%d: out of memory", open_bracket,
+                       host, close_bracket, port);
+    }
+    s->listen_fd = fd;
+    s->port = bound_port(fd);
+    return ERR_OK;
+}
+
+int http_server_port(const HttpServer *s)
+{
+    return s->port;
+}
+
+int http_server_connections(const HttpServer *s)
+{
+    return s->n_conns;
+}
+
+bool http_server_has_pending(const HttpServer *s)
+{
+    for (const HttpConn *c = s->conns; c != NULL; c = c->next)
+        if (evbuffer_get_length(bufferevent_get_output(c->bev)) > 0)
+            return true;
+    return false;
+}
+
+static void poll_batch(HttpConn **conns, struct pollfd *fds, nfds_t n)
+{
+    if (poll(fds, n, 0) <= 0)
+        return;
+    for (nfds_t i = 0; i < n; i++)
+        if (fds[i].revents != 0)
+            conn_gone(conns[i]);
+}
+
+void http_server_poll_hangups(HttpServer *s)
+{
+    HttpConn *conns[POLL_BATCH], *next;
+    struct pollfd fds[POLL_BATCH];
+    nfds_t n = 0;
+
+    for (HttpConn *c = s->conns; c != NULL; c = next) {
+        next = c->next;
+        if (c->state == CONN_HANDLING) {
+            conns[n] = c;
+            fds[n++] = (struct pollfd){.fd = bufferevent_getfd(c->bev), .events = POLLRDHUP};
+        }
+        if (n > 0 && (n == POLL_BATCH || next == NULL)) {
+            poll_batch(conns, fds, n); /* next is not in the batch, so it survives */
+            n = 0;
+        }
+    }
+    if (n > 0)
+        poll_batch(conns, fds, n);
+}
+
+void http_pump(struct event_base *base, int max_rounds, int max_us)
+{
+    const uint64_t end_ns = clock_now_ns() + (uint64_t)max_us * 1000;
+
+    (void)event_base_get_max_events(base, EVENT_BASE_COUNT_ACTIVE, 1);
+    for (int round = 0; round < max_rounds; round++) {
+        if (event_base_loop(base, EVLOOP_ONCE | EVLOOP_NONBLOCK) != 0)
+            return;
+        /* The highest number of active events since it was cleared: 0 when this round did nothing.
+         */
+        if (event_base_get_max_events(base, EVENT_BASE_COUNT_ACTIVE, 1) == 0 ||
+            clock_now_ns() >= end_ns)
+            return;
+    }
+}

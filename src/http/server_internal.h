@@ -1,0 +1,116 @@
+/* http/server_internal.h: what server.c (listener, clock, all connections) and connection.c (one
+ * connection) share.
+ *
+ * May include: nothing. */
+#ifndef LLORCH_HTTP_SERVER_INTERNAL_H
+#define LLORCH_HTTP_SERVER_INTERNAL_H
+
+#include <event2/buffer.h>
+#include <event2/bufferevent.h>
+#include <event2/event.h>
+
+#include "http/request_parser.h"
+#include "http/server.h"
+
+enum {
+    CONN_READ_BYTES =
+        16 * 1024, /* input kept at most, also of a client that talks during its own stream */
+    CONN_REQUESTS_PER_TURN = 16, /* pipelined requests served before others get their turn */
+    CONN_STALL_BYTES = 4 * 1024, /* a client must take this much, or all, per write time-out */
+    CONN_LINGER_MS = 2000,       /* for a client that still talks after the last answer */
+    SERVER_BODIES = 32           /* bodies of full size that may be in memory together */
+};
+
+typedef enum {
+    CONN_IDLE,      /* no byte of the next request yet */
+    CONN_READING,   /* a request has begun */
+    CONN_HANDLING,  /* the handler owes an answer */
+    CONN_FLUSHING,  /* last answer complete: ends when it is sent; input is thrown away unseen */
+    CONN_LINGERING, /* sent and shut down for writing; closing with unread input would turn into a
+                       RST, which can destroy the answer on its way, so input is thrown away for a
+                       while */
+    CONN_GONE       /* on_close is running, or about to */
+} ConnState;
+
+struct HttpConn {
+    HttpServer *server;
+    HttpConn *prev, *next;
+    struct bufferevent *bev; /* owns the socket */
+    RequestParser *parser;
+    ConnState state;
+    bool stream_begun;
+    bool is_chunked;
+    bool is_head;
+    bool keep_alive;
+    bool peer_eof; /* the client sends nothing more, but its finished answers still go out */
+    bool broken;   /* an answer could not be queued: out of memory */
+    bool kicked;   /* server_kick was asked for */
+    void *data;
+    char correlation_id[REQUEST_ID_BYTES];
+
+    uint64_t deadline_ms;       /* idle, request or linger; 0: none */
+    uint64_t stall_deadline_ms; /* 0: nothing waits to be sent, as far as was seen */
+    uint64_t stall_taken;       /* n_queued less pending, when stall_deadline_ms was set */
+    uint64_t n_queued;          /* bytes ever queued for sending */
+    size_t n_discarded;
+};
+
+struct HttpServer {
+    struct event_base *base;
+    HttpLimits limits;
+    RequestLimits request_limits;
+    HttpHandler handler;
+    size_t body_budget;
+
+    struct event *accept_event; /* NULL: not listening */
+    struct event *sweep_event;  /* looks at all deadlines; pending while there are connections */
+    struct event *kick_event;   /* made active by server_kick */
+    int listen_fd;
+    int reserve_fd; /* given up for a moment when descriptors run out */
+    int port;
+    bool accept_paused;
+    uint64_t accept_again_ms; /* after a failed accept; 0: not waiting */
+
+    HttpConn *conns; /* doubly linked */
+    int n_conns;
+};
+
+/* connection.c. Takes fd over; NULL: out of memory, fd is closed. */
+HttpConn *conn_new(HttpServer *s, int fd);
+
+/* Closes the socket and frees c; tells nobody. */
+void conn_free(HttpConn *c);
+
+/* Tells the handler when its answer is unfinished, then frees c. */
+void conn_gone(HttpConn *c);
+
+/* Acts on deadlines that have passed. c may be gone afterwards. */
+void conn_check_deadlines(HttpConn *c, uint64_t now_ms);
+
+/* server.c. A connection was linked in, or is being freed. */
+void server_conn_added(HttpServer *s, HttpConn *c);
+void server_conn_removed(HttpServer *s, HttpConn *c);
+
+/* Has the loop call conn_kicked(c) soon: for what must not happen inside the handler's call. */
+void server_kick(HttpConn *c);
+void conn_kicked(HttpConn *c);
+
+/* response.c. Every response of this layer is made there. */
+typedef struct {
+    int status;
+    const char *content_type;  /* NULL: none */
+    const char *extra_headers; /* NULL, or lines with CR LF */
+    const char *correlation_id;
+    bool keep_alive;
+    bool is_stream; /* no Content-Length */
+    bool is_chunked;
+    size_t n_body;
+} ResponseHead;
+
+/* Appends the head. False: out of memory. */
+bool response_add_head(struct evbuffer *out, const ResponseHead *head);
+
+/* A random UUID (version 4, RFC 9562). */
+void correlation_id_new(char out[REQUEST_ID_BYTES]);
+
+#endif

@@ -15,7 +15,7 @@
 
 #include "kernels/kernels.h"
 
-#define KERN_EXP_LOW -0x1.5d58ap+6f /* about -126 ln 2: results below would be subnormal */
+#define KERN_EXP_LOW (-0x1.5d58ap+6f) /* about -126 ln 2: results below would be subnormal */
 #define KERN_EXP_HIGH 88.0f
 
 static inline uint32_t kern_bits(float x)

@@ -16,6 +16,7 @@
 /* For loops whose count is a constant after inlining: their sums must end up in registers, not in
  * an array. clang unrolls them by itself, and not when it is asked to. */
 #ifdef __clang__
+/* NOLINTNEXTLINE(bugprone-macro-parentheses): the name of a loop variable */
 #define EACH(I, N) for (int I = 0; I < (N); I++)
 #else
 #define EACH(I, N) _Pragma("GCC unroll 8") for (int I = 0; I < (N); I++)
@@ -264,7 +265,7 @@ ALWAYS_INLINE void score_panels(const int np, float *s, const float *q, const fl
             a[p] = _mm256_fmadd_ps(b, _mm256_load_ps(key + (size_t)p * panel_floats), a[p]);
     }
     EACH (p, np)
-        _mm256_storeu_ps(s + p * KERN_PANEL, _mm256_mul_ps(_mm256_set1_ps(scale), a[p]));
+        _mm256_storeu_ps(s + (size_t)p * KERN_PANEL, _mm256_mul_ps(_mm256_set1_ps(scale), a[p]));
 }
 
 static void attn_scores(float *s, const float *q, const float *k_panels, int n_keys, int head_dim,
@@ -275,11 +276,11 @@ static void attn_scores(float *s, const float *q, const float *k_panels, int n_k
     int p = 0;
 
     for (; p + 4 <= n_panels; p += 4)
-        score_panels(4, s + p * KERN_PANEL, q, k_panels + (size_t)p * panel_floats, head_dim,
-                     scale);
+        score_panels(4, s + (size_t)p * KERN_PANEL, q, k_panels + (size_t)p * panel_floats,
+                     head_dim, scale);
     for (; p < n_panels; p++)
-        score_panels(1, s + p * KERN_PANEL, q, k_panels + (size_t)p * panel_floats, head_dim,
-                     scale);
+        score_panels(1, s + (size_t)p * KERN_PANEL, q, k_panels + (size_t)p * panel_floats,
+                     head_dim, scale);
 }
 
 /* np panels of 8 dimensions each. */
@@ -298,7 +299,7 @@ ALWAYS_INLINE void value_panels(const int np, float *o, const float *e, const fl
             a[p] = _mm256_fmadd_ps(b, _mm256_load_ps(value + (size_t)p * panel_stride), a[p]);
     }
     EACH (p, np)
-        store_part(o + p * KERN_PANEL, _mm256_mul_ps(_mm256_set1_ps(inv), a[p]),
+        store_part(o + (size_t)p * KERN_PANEL, _mm256_mul_ps(_mm256_set1_ps(inv), a[p]),
                    dims - p * KERN_PANEL);
 }
 

@@ -46,12 +46,14 @@ ErrCode kernels_select(const Kernels **out, const char *isa, Err *err)
             return err_set(err, ERR_UNSUPPORTED,
                            "--isa %s: this processor does not have these instructions", isa);
     }
-    if (best == NULL && (strcmp(isa, "avx2") == 0))
+    if (best != NULL) { /* always so for NULL: the scalar table runs everywhere */
+        *out = best;
+        return ERR_OK;
+    }
+    if (isa != NULL && strcmp(isa, "avx2") == 0)
         return err_set(err, ERR_UNSUPPORTED, "--isa %s: not built for this processor family", isa);
-    if (best == NULL)
-        return err_set(err, ERR_USAGE, "--isa %s: unknown, expected scalar or avx2", isa);
-    *out = best;
-    return ERR_OK;
+    return err_set(err, ERR_USAGE, "--isa %s: unknown, expected scalar or avx2",
+                   isa != NULL ? isa : "");
 }
 
 /* A sum that needs rounding to nearest, and a subnormal product that flush-to-zero would lose.

@@ -3,7 +3,8 @@
  * May include: common, kernels. */
 #include "layers/linear.h"
 
-enum { SLICE_PANELS = 24 }; /* slices are multiples of this, so that tiles and streams stay whole */
+/* Slices are multiples of 24 panels, so that tiles and streams stay whole. */
+enum { SLICE_OUTPUTS = 24 * KERN_PANEL };
 
 /* Outputs of one slice: about half a millisecond of multiply-adds or of weights, whichever is less.
  */
@@ -12,8 +13,7 @@ static int slice_outputs(const Linear *l, const Kernels *k, int n_tokens)
     const size_t by_fma = k->slice_fma / ((size_t)l->n_in * (size_t)n_tokens);
     const size_t by_weights = k->slice_weights / (size_t)l->n_in;
     const size_t outputs = by_fma < by_weights ? by_fma : by_weights;
-    const size_t unit =
-        outputs < SLICE_PANELS * KERN_PANEL ? KERN_PANEL : SLICE_PANELS * KERN_PANEL;
+    const size_t unit = outputs < SLICE_OUTPUTS ? KERN_PANEL : SLICE_OUTPUTS;
     const size_t whole = outputs / unit * unit;
 
     if (whole >= (size_t)l->n_out)

@@ -388,7 +388,7 @@ static ErrCode load_weights(Gpt2 *m, const char *path, const Gpt2Progress *progr
 {
     Loader l = {.m = m, .progress = progress, .err = err};
     Safetensors *st = NULL;
-    size_t bytes;
+    size_t bytes = 0;
     ErrCode code = safetensors_open(&st, path, err);
 
     if (code != ERR_OK)

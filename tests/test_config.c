@@ -81,6 +81,18 @@ static void honours_every_size_and_switch(void **state)
     assert_int_equal(c.eos_ids[0], 50256);
 }
 
+static void null_counts_as_missing_where_a_field_is_optional(void **state)
+{
+    const Gpt2Config c = parsed(WITH("\"activation_function\":null,\"layer_norm_epsilon\":null,"
+                                     "\"scale_attn_by_inverse_layer_idx\":null,"
+                                     "\"scale_attn_weights\":null,\"tie_word_embeddings\":null"));
+
+    (void)state;
+    assert_int_equal(c.activation, ACT_GELU_TANH);
+    assert_true(c.eps == 1e-5f);
+    assert_true(c.scale_attn && !c.scale_attn_by_layer && c.tied_head);
+}
+
 static void n_inner_null_is_four_times_n_embd(void **state)
 {
     (void)state;
@@ -172,19 +184,14 @@ static const BadCase bad[] = {
      "activation_function is \"swiglu\", expected gelu_new, gelu, gelu_fast, gelu_pytorch_tanh, "
      "relu, silu or tanh"},
     {WITH("\"activation_function\":\"GELU\""), ERR_UNSUPPORTED, "activation_function is \"GELU\""},
-    {WITH("\"activation_function\":null"), ERR_FORMAT,
-     "activation_function is null, expected a string"},
     {WITH("\"layer_norm_epsilon\":0"), ERR_FORMAT, "layer_norm_epsilon is 0, expected above 0"},
     {WITH("\"layer_norm_epsilon\":-1e-5"), ERR_FORMAT, "layer_norm_epsilon is -1e-05"},
     {WITH("\"layer_norm_epsilon\":1e-60"), ERR_FORMAT, "layer_norm_epsilon is 1e-60"},
     {WITH("\"layer_norm_epsilon\":1e300"), ERR_FORMAT, "layer_norm_epsilon is 1e+300"},
     {WITH("\"layer_norm_epsilon\":\"1e-5\""), ERR_FORMAT,
      "layer_norm_epsilon is \"1e-5\", expected a number"},
-    {WITH("\"layer_norm_epsilon\":null"), ERR_FORMAT, "layer_norm_epsilon is null"},
     {WITH("\"scale_attn_weights\":1"), ERR_FORMAT,
      "scale_attn_weights is 1, expected true or false"},
-    {WITH("\"scale_attn_by_inverse_layer_idx\":null"), ERR_FORMAT,
-     "scale_attn_by_inverse_layer_idx is null"},
     {WITH("\"tie_word_embeddings\":\"true\""), ERR_FORMAT, "tie_word_embeddings is \"true\""},
     {WITH("\"n_inner\":0"), ERR_FORMAT, "ffn_dim must be > 0"},
     {WITH("\"n_inner\":-1"), ERR_FORMAT, "ffn_dim must be > 0"},
@@ -323,6 +330,9 @@ static void end_of_text_ids_come_from_the_right_place(void **state)
     check_eos(WITH("\"eos_token_id\":511"), NULL, 1, (int[]){511});
     check_eos(WITH("\"eos_token_id\":[3,1,3,2]"), NULL, 3, (int[]){3, 1, 2});
     check_eos(WITH("\"eos_token_id\":null"), NULL, 0, NULL);
+    assert_false(parsed(WITH("\"eos_token_id\":null")).eos_unnamed);
+    assert_true(
+        parsed(WITH("\"n_inner\":null")).eos_unnamed); /* nothing is said: ask the tokenizer */
     check_eos(WITH("\"eos_token_id\":[]"), NULL, 0, NULL);
     check_eos(WITH("\"eos_token_ids\":[7]"), NULL, 1, (int[]){7});
     check_eos(WITH("\"eos_token_ids\":7"), NULL, 1, (int[]){7});
@@ -467,6 +477,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(missing_fields_have_the_published_defaults),
         cmocka_unit_test(honours_every_size_and_switch),
+        cmocka_unit_test(null_counts_as_missing_where_a_field_is_optional),
         cmocka_unit_test(n_inner_null_is_four_times_n_embd),
         cmocka_unit_test(n_ctx_counts_only_without_n_positions),
         cmocka_unit_test(knows_the_activations),

@@ -553,9 +553,26 @@ static void buffers_grow(void **state)
     json_buf_free(&b);
 }
 
+static void a_bound_on_the_number_of_values_is_kept(void **state)
+{
+    static const char text[] =
+        "{\"a,[{\":[1,2,\"[,,,\"],\"b\":{}}"; /* 7 by the rule, brackets in strings aside */
+    Err err = {0};
+    json_t *root;
+
+    (void)state;
+    root = json_parse_bounded(text, strlen(text), 7, "body", &err);
+    assert_non_null(root);
+    json_decref(root);
+    assert_null(json_parse_bounded(text, strlen(text), 6, "body", &err));
+    assert_int_equal(err.code, ERR_LIMIT);
+    assert_non_null(strstr(err.msg, "more than 6 values"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_bound_on_the_number_of_values_is_kept),
         cmocka_unit_test(accepts_every_y_case),
         cmocka_unit_test(refuses_every_n_case),
         cmocka_unit_test(every_prefix_of_a_document_is_refused),

@@ -34,11 +34,11 @@ typedef struct {
     char name[GPT2_NAME_BYTES];
     Arena self;    /* holds this struct */
     Arena buffers; /* holds the sampler and what follows */
-    int32_t
-        *count_ids; /* [PROMPT_MAX_BYTES] count_tokens must not touch the prompt of a running job */
-    int32_t *prompt; /* [PROMPT_MAX_BYTES] */
-    char *decoded;   /* one token after the UTF-8 stage, and the stage's tail */
-    char *text;      /* what the last step gave out */
+    /* [PROMPT_MAX_BYTES] each; count_tokens must not touch the prompt of a running job. */
+    int32_t *count_ids;
+    int32_t *prompt;
+    char *decoded; /* one token after the UTF-8 stage, and the stage's tail */
+    char *text;    /* what the last step gave out */
 
     Phase phase;
     StopReason reason; /* in ENDING */
@@ -116,6 +116,7 @@ static ErrCode load_parts(CpuBackend *b, const CpuBackendOptions *o, Err *err)
     if (n_ids > b->model.config.vocab_size)
         return err_set(err, ERR_FORMAT, "%s: the tokenizer has %d tokens, the model only %d rows",
                        b->model.dir, n_ids, b->model.config.vocab_size);
+    config_name_eos(&b->model.config, tokenizer_end_of_text(b->tokenizer));
     const int n_ctx = o->max_context > 0 ? o->max_context : b->model.config.n_ctx;
     return gpt2_run_init(&b->run, &b->model, k, n_ctx, CPU_BACKEND_CHUNK, err);
 }

@@ -231,6 +231,9 @@ static ErrCode take_prompt(GenerateArgs *a, Err *err)
         size_t n = 0;
 
         code = cli_read_stdin(&a->stdin_text, &n, 4 * (size_t)BACKEND_MAX_PROMPT_CHARS, err);
+        if (code == ERR_LIMIT)
+            return err_set(err, ERR_USAGE, "--prompt: prompt must be at most %d characters",
+                           BACKEND_MAX_PROMPT_CHARS);
         if (code != ERR_OK)
             return code;
         r->prompt = (BackendText){a->stdin_text, n};

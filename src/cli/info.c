@@ -117,6 +117,8 @@ static ErrCode load(Info *info, const InfoArgs *a, Err *err)
     cli_progress_clear(&progress);
     if (code == ERR_OK)
         code = tokenizer_load(&info->tokenizer, info->model.dir, err);
+    if (code == ERR_OK)
+        config_name_eos(&info->model.config, tokenizer_end_of_text(info->tokenizer));
     return code == ERR_OK ? measure(info, a->context, err) : code;
 }
 

@@ -1,6 +1,7 @@
-/* cli/serve_options.c: one table of flags; every value is checked here, before anything is opened.
+/* cli/serve_options.c: one table of flags; what does not depend on the model or the network is
+ * checked here, before anything is opened.
  *
- * May include: http. */
+ * May include: http, kernels. */
 #include "cli/serve_options.h"
 
 #include <getopt.h>
@@ -10,6 +11,7 @@
 
 #include "cli/cli.h"
 #include "http/client.h"
+#include "kernels/kernels.h"
 
 enum { MAX_INT_OPTION = 1000000000, PORT_UNSET = -1 };
 
@@ -203,6 +205,7 @@ static ErrCode fill_from_environment(ServeOptions *o, Err *err)
     WorkerOptions *w = &o->worker;
     const char *id = environment("WORKER_ID"), *port = environment("PORT");
     const char *url = environment("CALLBACK_URL");
+    const Kernels *k;
 
     if (w->worker_id == NULL)
         w->worker_id = id != NULL ? id : "llorch-cpud-0";
@@ -210,6 +213,8 @@ static ErrCode fill_from_environment(ServeOptions *o, Err *err)
         w->model_path = environment("MODEL_PATH");
     if (o->isa == NULL)
         o->isa = environment("LLORCH_ISA");
+    if (kernels_select(&k, o->isa, err) != ERR_OK)
+        return err->code;
     if (w->port == PORT_UNSET) {
         w->port = WORKER_DEFAULT_PORT;
         if (port != NULL && parse_int("PORT", port, 0, 65535, &w->port, err) != ERR_OK)

@@ -36,10 +36,12 @@ static size_t skip_blanks(const char *text, size_t n, size_t i)
     return i;
 }
 
-/* jansson's own limit is 2048 and fixed. Brackets in strings do not count; damaged text is left to
- * jansson. */
-static ErrCode check_depth(const char *text, size_t n, const char *what, Err *err)
+/* jansson's own limit of depth is 2048 and fixed, and it has none for the number of values.
+ * Brackets and commas in strings do not count; damaged text is left to jansson. */
+static ErrCode check_shape(const char *text, size_t n, size_t max_values, const char *what,
+                           Err *err)
 {
+    size_t n_values = 1;
     int depth = 0;
 
     for (size_t i = 0; i < n; i++) {
@@ -52,6 +54,11 @@ static ErrCode check_depth(const char *text, size_t n, const char *what, Err *er
         else if ((c == '[' || c == '{') && ++depth > JSON_MAX_DEPTH)
             return err_set(err, ERR_FORMAT, "%s: byte %zu: nested deeper than %d levels", what, i,
                            (int)JSON_MAX_DEPTH);
+        /* Each value but the first of its array or object follows a comma, each first a bracket. */
+        n_values += c == ',' || c == '[' || c == '{';
+        if (n_values > max_values)
+            return err_set(err, ERR_LIMIT, "%s: byte %zu: more than %zu values", what, i,
+                           max_values);
     }
     return ERR_OK;
 }
@@ -97,6 +104,12 @@ static json_t *load_with_nul_keys(const char *text, size_t n, json_error_t *erro
 
 json_t *json_parse(const char *text, size_t n, const char *what, Err *err)
 {
+    return json_parse_bounded(text, n, SIZE_MAX, what, err);
+}
+
+json_t *json_parse_bounded(const char *text, size_t n, size_t max_values, const char *what,
+                           Err *err)
+{
     json_error_t error;
 
     if (n >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0) {
@@ -111,7 +124,7 @@ json_t *json_parse(const char *text, size_t n, const char *what, Err *err)
                 (size_t)(nul - text));
         return NULL;
     }
-    if (check_depth(text, n, what, err) != ERR_OK)
+    if (check_shape(text, n, max_values, what, err) != ERR_OK)
         return NULL;
     json_t *root = load(text, n, &error);
     if (root == NULL && json_error_code(&error) == json_error_null_byte_in_key)

@@ -18,6 +18,12 @@ enum { JSON_MAX_DEPTH = 32 };
  * has line and column). */
 json_t *json_parse(const char *text, size_t n, const char *what, Err *err) ERR_CHECK;
 
+/* The same for text of a stranger: more than max_values values (commas and opening brackets are
+ * counted) are refused with ERR_LIMIT before anything is built, so that a small text cannot cost
+ * much time or memory. */
+json_t *json_parse_bounded(const char *text, size_t n, size_t max_values, const char *what,
+                           Err *err) ERR_CHECK;
+
 /* Maps and parses a file of at most max_bytes. Messages carry the path. */
 json_t *json_parse_file(const char *path, size_t max_bytes, Err *err) ERR_CHECK;
 

@@ -28,6 +28,7 @@ static const char *const level_names[] = {"debug", "info", "warn", "error", "off
  * the counter. */
 static struct {
     LogLevel level;
+    bool json;                    /* since log_init; before, lines are for a person at a terminal */
     char worker_id[LOG_ID_BYTES]; /* empty: left out */
     unsigned long long dropped;
 } state = {.level = LOG_INFO};
@@ -153,6 +154,7 @@ static void write_line(const Line *l)
 void log_init(LogLevel level, const char *worker_id)
 {
     state.level = level;
+    state.json = true;
     state.worker_id[0] = '\0';
     if (worker_id != NULL)
         (void)text_escape(state.worker_id, sizeof state.worker_id, worker_id, strlen(worker_id));
@@ -166,6 +168,43 @@ int log_level_parse(const char *name)
     return -1;
 }
 
+/* "llorch-cpud: warn: message (file x, id 600)": what a sub-command has to say besides its result.
+ */
+static void plain_line(LogLevel level, const char *message, va_list *args)
+{
+    char text[LOG_VALUE_BYTES];
+    Line l = {.len = 0};
+    const char *separator = " (", *key;
+
+    add_text(&l, "llorch-cpud: ");
+    add_text(&l, level_names[level]);
+    add_text(&l, ": ");
+    add_text(&l, message);
+    while ((key = va_arg(*args, const char *)) != NULL) {
+        const char *string = NULL;
+
+        if (key[0] == 's')
+            string = va_arg(*args, const char *);
+        else if (key[0] == 'i')
+            (void)snprintf(text, sizeof text, "%lld", va_arg(*args, long long));
+        else if (key[0] == 'f')
+            (void)snprintf(text, sizeof text, "%.6g", va_arg(*args, double));
+        else
+            (void)snprintf(text, sizeof text, "%s", va_arg(*args, int) ? "true" : "false");
+        if (key[0] == 's' && string == NULL)
+            continue;
+        if (string != NULL)
+            (void)text_escape(text, sizeof text, string, strlen(string));
+        add_text(&l, separator);
+        add_text(&l, key + 2);
+        add_text(&l, " ");
+        add_text(&l, text);
+        separator = ", ";
+    }
+    add_text(&l, separator[0] == ',' ? ")\n" : "\n");
+    write_line(&l);
+}
+
 void log_line(LogLevel level, const char *message, ...)
 {
     char now[CLOCK_ISO_BYTES];
@@ -174,6 +213,12 @@ void log_line(LogLevel level, const char *message, ...)
 
     if (level < state.level || level >= LOG_OFF)
         return;
+    if (!state.json) {
+        va_start(args, message);
+        plain_line(level, message, &args);
+        va_end(args);
+        return;
+    }
     clock_iso_utc(now);
     add_string_field(&l, "level", level_names[level]);
     add_string_field(&l, "time", now);

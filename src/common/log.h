@@ -9,7 +9,9 @@
 
 typedef enum { LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR, LOG_OFF } LogLevel;
 
-/* Lines below level are not written. worker_id (copied) is added to every line unless NULL. */
+/* Before this, lines are plain text ("llorch-cpud: warn: message (file x)"), as a sub-command
+ * prints them; afterwards JSON. Lines below level are not written. worker_id (copied) is added to
+ * every line unless NULL. */
 void log_init(LogLevel level, const char *worker_id);
 
 /* "debug", "info", "warn", "error", "off"; -1 for anything else. */

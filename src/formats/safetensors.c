@@ -102,6 +102,8 @@ static ErrCode not_safetensors(const unsigned char *data, size_t size, const cha
 {
     const char *kind = mapped_file_kind(data, size);
 
+    if (kind == NULL && size > 0 && data[0] == '{')
+        kind = "a JSON file";
     if (kind == NULL || strcmp(kind, "a safetensors model") == 0)
         return err->code;
     return err_set(err, ERR_FORMAT, "%s: this is %s, expected a safetensors model", what, kind);

@@ -44,15 +44,16 @@ ErrCode kernels_select(const Kernels **out, const char *isa, Err *err)
             best = all_tables[t];
         else if (isa != NULL)
             return err_set(err, ERR_UNSUPPORTED,
-                           "--isa %s: this processor does not have these instructions", isa);
+                           "instruction set %s: this processor does not have it", isa);
     }
     if (best != NULL) { /* always so for NULL: the scalar table runs everywhere */
         *out = best;
         return ERR_OK;
     }
     if (isa != NULL && strcmp(isa, "avx2") == 0)
-        return err_set(err, ERR_UNSUPPORTED, "--isa %s: not built for this processor family", isa);
-    return err_set(err, ERR_USAGE, "--isa %s: unknown, expected scalar or avx2",
+        return err_set(err, ERR_UNSUPPORTED,
+                       "instruction set %s: not built for this processor family", isa);
+    return err_set(err, ERR_USAGE, "instruction set %s: unknown, expected scalar or avx2",
                    isa != NULL ? isa : "");
 }
 

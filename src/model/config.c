@@ -74,6 +74,7 @@ static ErrCode wrong(const Fields *f, ErrCode code, const char *key, const json_
                    found(text, sizeof text, v), expected);
 }
 
+/* Writers differ: a field without a value is left out by one and null in the file of another. */
 static bool is_given(const json_t *v)
 {
     return v != NULL && !json_is_null(v);
@@ -98,9 +99,9 @@ static ErrCode read_bool(const Fields *f, const char *key, bool missing, bool *o
 {
     const json_t *v = json_object_get(f->root, key);
 
-    if (v != NULL && !json_is_boolean(v))
+    if (is_given(v) && !json_is_boolean(v))
         return wrong(f, ERR_FORMAT, key, v, "true or false");
-    *out = v == NULL ? missing : json_is_true(v);
+    *out = is_given(v) ? json_is_true(v) : missing;
     return ERR_OK;
 }
 
@@ -157,9 +158,9 @@ static ErrCode read_activation(const Fields *f, Gpt2Config *c)
 {
     const json_t *v = json_object_get(f->root, "activation_function");
 
-    if (v != NULL && !json_is_string(v))
+    if (is_given(v) && !json_is_string(v))
         return wrong(f, ERR_FORMAT, "activation_function", v, "a string");
-    const char *name = v == NULL ? "gelu_new" : json_string_value(v);
+    const char *name = is_given(v) ? json_string_value(v) : "gelu_new";
     for (size_t i = 0; i < sizeof activations / sizeof activations[0]; i++)
         if (strcmp(name, activations[i].name) == 0) {
             c->activation = activations[i].activation;
@@ -174,9 +175,9 @@ static ErrCode read_eps(const Fields *f, Gpt2Config *c)
 {
     const json_t *v = json_object_get(f->root, "layer_norm_epsilon");
 
-    if (v != NULL && !json_is_number(v))
+    if (is_given(v) && !json_is_number(v))
         return wrong(f, ERR_FORMAT, "layer_norm_epsilon", v, "a number");
-    const double eps = v == NULL ? 1e-5 : json_number_value(v);
+    const double eps = is_given(v) ? json_number_value(v) : 1e-5;
     /* Compared after rounding: 1e-60 is positive, but not as a float. */
     c->eps = eps <= 1.0 ? (float)eps : 2.0f;
     if (!(c->eps > 0.0f && c->eps <= 1.0f))
@@ -191,10 +192,10 @@ static ErrCode read_sizes(const Fields *f, Gpt2Config *c)
     const json_t *inner = json_object_get(f->root, "n_inner");
     /* Older files have both names; n_ctx is the size of the mask buffer there, n_positions that of
      * the table. */
-    const char *ctx_key =
-        json_object_get(f->root, "n_positions") != NULL || json_object_get(f->root, "n_ctx") == NULL
-            ? "n_positions"
-            : "n_ctx";
+    const char *ctx_key = is_given(json_object_get(f->root, "n_positions")) ||
+                                  !is_given(json_object_get(f->root, "n_ctx"))
+                              ? "n_positions"
+                              : "n_ctx";
 
     if (read_int(f, "n_layer", &c->n_layers) != ERR_OK ||
         read_int(f, "n_head", &c->n_heads) != ERR_OK || read_int(f, "n_embd", &c->dim) != ERR_OK ||
@@ -234,6 +235,7 @@ static ErrCode add_eos(const Fields *f, Gpt2Config *c, const char *key, const js
 static ErrCode set_eos(const Fields *f, Gpt2Config *c, const char *key, const json_t *v)
 {
     c->n_eos = 0;
+    c->eos_unnamed = false;
     if (json_is_null(v))
         return ERR_OK;
     if (!json_is_array(v))
@@ -253,7 +255,8 @@ static ErrCode read_eos(const Fields *f, Gpt2Config *c)
         return set_eos(f, c, "eos_token_ids", old);
     if (one != NULL)
         return set_eos(f, c, "eos_token_id", one);
-    if (c->vocab_size > CONFIG_DEFAULT_EOS) {
+    c->eos_unnamed = c->vocab_size <= CONFIG_DEFAULT_EOS;
+    if (!c->eos_unnamed) {
         c->eos_ids[0] = CONFIG_DEFAULT_EOS;
         c->n_eos = 1;
     }
@@ -414,4 +417,13 @@ ErrCode config_load(Gpt2Config *c, const char *dir, Err *err)
     if (code == ERR_OK)
         *c = made;
     return code;
+}
+
+void config_name_eos(Gpt2Config *c, int id)
+{
+    if (!c->eos_unnamed || id < 0 || id >= c->vocab_size)
+        return;
+    c->eos_ids[0] = id;
+    c->n_eos = 1;
+    c->eos_unnamed = false;
 }

@@ -36,6 +36,8 @@ typedef struct {
     int eos_ids[GPT2_MAX_EOS];   /* all inside the vocabulary; generation_config.json wins over
                                     config.json */
     int n_eos;                   /* 0: generation ends by length or stop string only */
+    bool eos_unnamed; /* neither file says anything and 50256 is no token here: the tokenizer's
+                         <|endoftext|> is meant */
 } Gpt2Config;
 
 /* Reads dir/config.json and dir/generation_config.json (optional). Every field of libraries section
@@ -58,5 +60,9 @@ ErrCode config_parse_generation(Gpt2Config *c, const char *text, size_t n, const
  * "hidden_dim must be divisible by num_heads, found 48 and 5". For every source of a configuration,
  * not only config.json. */
 ErrCode config_check(const Gpt2Config *c, Err *err) ERR_CHECK;
+
+/* When the files name no end of text: id, the tokenizer's <|endoftext|> (-1: it has none), is it.
+ */
+void config_name_eos(Gpt2Config *c, int id);
 
 #endif

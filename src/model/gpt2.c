@@ -59,8 +59,8 @@ ErrCode gpt2_run_init(Gpt2Run *run, const Gpt2 *m, const Kernels *k, int n_ctx, 
     ErrCode code;
 
     if (n_ctx < 1 || n_ctx > c->n_ctx)
-        return err_set(err, ERR_USAGE, "context of %d positions: the model has 1 to %d", n_ctx,
-                       c->n_ctx);
+        return err_set(err, ERR_USAGE, "context of %d positions: model %s has 1 to %d", n_ctx,
+                       m->name, c->n_ctx);
     if (max_chunk < 1 || max_chunk > GPT2_MAX_CHUNK)
         return err_set(err, ERR_USAGE, "chunk of %d tokens: 1 to %d are possible", max_chunk,
                        GPT2_MAX_CHUNK);

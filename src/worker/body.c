@@ -1,0 +1,129 @@
+/* worker/body.c: jansson's integers are signed 64-bit, a seed is unsigned. When a body does not
+ * parse, its integers of 19 and more digits are rewritten in one pass and it is parsed once more.
+ *
+ * May include: common. */
+#include "worker/body.h"
+
+#include <string.h>
+
+#include "common/json.h"
+
+enum { BIG_DIGITS = 19 }; /* 2^63 - 1 has 19 digits: shorter integers always fit */
+
+typedef struct {
+    const char *text;
+    size_t n;
+    size_t i;
+    int depth;
+    bool in_seed; /* at depth 1, between the key "seed" and the next comma */
+    int n_big;
+    BodySeed seed;
+    JsonBuf out;
+} Scan;
+
+static bool is_digit(char c)
+{
+    return c >= '0' && c <= '9';
+}
+
+/* Copies the string that begins at i; an unterminated one is copied to the end, the parser will
+ * refuse it. */
+static void scan_string(Scan *s)
+{
+    static const char key[] = "\"seed\"";
+    const size_t begin = s->i++;
+
+    while (s->i < s->n && s->text[s->i] != '"')
+        s->i += s->text[s->i] == '\\' ? 2 : 1;
+    s->i = s->i < s->n ? s->i + 1 : s->n;
+    if (s->depth == 1)
+        s->in_seed =
+            s->i - begin == sizeof key - 1 && memcmp(s->text + begin, key, sizeof key - 1) == 0;
+    json_buf_add(&s->out, s->text + begin, s->i - begin);
+}
+
+static bool to_u64(const char *digits, size_t n, uint64_t *value)
+{
+    uint64_t v = 0;
+
+    for (size_t i = 0; i < n; i++)
+        if (__builtin_mul_overflow(v, UINT64_C(10), &v) ||
+            __builtin_add_overflow(v, (uint64_t)(digits[i] - '0'), &v))
+            return false;
+    *value = v;
+    return true;
+}
+
+/* A number begins at i. Only what JSON calls an integer is touched: a leading zero stays an error.
+ */
+static void scan_number(Scan *s)
+{
+    const size_t begin = s->i;
+    const bool negative = s->text[begin] == '-';
+    const size_t digits = begin + (negative ? 1 : 0);
+    bool integer;
+
+    s->i = digits;
+    while (s->i < s->n && is_digit(s->text[s->i]))
+        s->i++;
+    integer = s->i == s->n || strchr(".eE", s->text[s->i]) == NULL;
+    if (!integer || s->i - digits < BIG_DIGITS || s->text[digits] == '0') {
+        while (s->i < s->n && (is_digit(s->text[s->i]) || strchr(".eE+-", s->text[s->i]) != NULL))
+            s->i++;
+        json_buf_add(&s->out, s->text + begin, s->i - begin);
+        return;
+    }
+    s->n_big++;
+    if (s->depth == 1 && s->in_seed && !negative &&
+        to_u64(s->text + digits, s->i - digits, &s->seed.value)) {
+        s->seed.present = true;
+        json_buf_add(&s->out, "0", 1);
+        return;
+    }
+    json_buf_add(&s->out, s->text + begin, s->i - begin);
+    json_buf_add(&s->out, ".0", 2);
+}
+
+static void scan_all(Scan *s)
+{
+    while (s->i < s->n) {
+        const char c = s->text[s->i];
+
+        if (c == '"') {
+            scan_string(s);
+            continue;
+        }
+        if (is_digit(c) || c == '-') {
+            scan_number(s);
+            continue;
+        }
+        if (c == '{' || c == '[')
+            s->depth++;
+        else if (c == '}' || c == ']')
+            s->depth--;
+        else if (c == ',')
+            s->in_seed = false;
+        json_buf_add(&s->out, &s->text[s->i++], 1);
+    }
+}
+
+json_t *body_parse(const char *text, size_t n, BodySeed *seed, Err *err)
+{
+    Scan s = {.text = text, .n = n};
+    json_t *root = json_parse_bounded(text, n, BODY_MAX_VALUES, "body", err);
+
+    *seed = (BodySeed){.present = false};
+    if (root != NULL || err->code != ERR_FORMAT)
+        return root;
+    scan_all(&s);
+    if (s.out.oom) {
+        err_set(err, ERR_MEMORY, "body: out of memory");
+    } else if (s.n_big > 0) {
+        *err = (Err){.code = ERR_OK};
+        root = json_parse_bounded(s.out.data, s.out.len, BODY_MAX_VALUES, "body", err);
+        if (root != NULL)
+            *seed = s.seed;
+    }
+    json_buf_free(&s.out);
+    return root;
+}

@@ -1,0 +1,107 @@
+/* worker/shutdown.c: libevent's signal handlers write to a pipe of the loop; everything here runs
+ * as a callback.
+ *
+ * May include: common, http. */
+#include "worker/shutdown.h"
+
+#include <signal.h>
+#include <string.h>
+
+#include "common/clock.h"
+#include "common/log.h"
+#include "http/server.h"
+#include "worker/runner.h"
+
+static const char *signal_name(int number)
+{
+    return number == SIGINT ? "SIGINT" : "SIGTERM";
+}
+
+static void on_signal(evutil_socket_t number, short what, void *ctx)
+{
+    Worker *w = ctx;
+
+    (void)what;
+    w->n_signals++;
+    if (w->n_signals > 1) {
+        log_line(LOG_WARN, "Second signal, leaving at once", "s:signal", signal_name((int)number),
+                 NULL);
+        w->exit_now = true;
+        w->exit_code = 1;
+    } else if (w->phase == WORKER_STARTING) {
+        log_line(LOG_INFO, "Stopped while loading", "s:signal", signal_name((int)number), NULL);
+        w->exit_now = true;
+    } else {
+        shutdown_drain(w, signal_name((int)number));
+    }
+}
+
+/* A pipe or a terminal that goes away must not take a daemon with it. */
+static bool ignore(int number)
+{
+    struct sigaction action;
+
+    memset(&action, 0, sizeof action);
+    action.sa_handler = SIG_IGN;
+    return sigaction(number, &action, NULL) == 0;
+}
+
+ErrCode shutdown_catch_signals(Worker *w, Err *err)
+{
+    w->sigterm = evsignal_new(w->base, SIGTERM, on_signal, w);
+    w->sigint = evsignal_new(w->base, SIGINT, on_signal, w);
+    if (w->sigterm == NULL || w->sigint == NULL || event_add(w->sigterm, NULL) != 0 ||
+        event_add(w->sigint, NULL) != 0 || !ignore(SIGHUP) || !ignore(SIGPIPE))
+        return err_set(err, ERR_INTERNAL, "Server runtime error: cannot install signal handlers");
+    return ERR_OK;
+}
+
+void shutdown_free_signals(Worker *w)
+{
+    if (w->sigterm != NULL)
+        event_free(w->sigterm);
+    if (w->sigint != NULL)
+        event_free(w->sigint);
+}
+
+void shutdown_drain(Worker *w, const char *why)
+{
+    if (w->phase == WORKER_DRAINING)
+        return;
+    log_line(LOG_INFO, "Shutting down", "s:reason", why, "i:waiting_jobs",
+             (long long)w->jobs.n_waiting, "b:job_running", w->jobs.running != NULL, NULL);
+    w->phase = WORKER_DRAINING;
+    w->drain_ms = clock_now_ms();
+    callback_free(w->callback);
+    w->callback = NULL;
+    while (w->jobs.first != NULL)
+        runner_drop_waiting(w, w->jobs.first, JOB_SHUTDOWN);
+    worker_arm_tick(w);
+}
+
+void shutdown_fail(Worker *w, const char *why)
+{
+    w->exit_code = 1;
+    shutdown_drain(w, why);
+    w->drain_ms = clock_now_ms() - SHUTDOWN_CANCEL_MS;
+    shutdown_tick(w);
+}
+
+void shutdown_tick(Worker *w)
+{
+    if (w->phase == WORKER_DRAINING && w->jobs.running != NULL &&
+        clock_now_ms() - w->drain_ms >= SHUTDOWN_CANCEL_MS)
+        job_stop(w->jobs.running, JOB_SHUTDOWN);
+}
+
+bool shutdown_complete(Worker *w)
+{
+    if (w->phase != WORKER_DRAINING)
+        return false;
+    if (clock_now_ms() - w->drain_ms >= SHUTDOWN_EXIT_MS) {
+        if (w->jobs.n_jobs > 0 || http_server_has_pending(w->server))
+            log_line(LOG_WARN, "Shutdown error: clients had unread data at the deadline", NULL);
+        return true;
+    }
+    return w->jobs.n_jobs == 0 && !http_server_has_pending(w->server);
+}

@@ -1,0 +1,293 @@
+/* worker/worker.c: start-up in the order of contract 3, then the loop: one step of the running job,
+ * one look at the sockets, or, with nothing to compute, a wait for events.
+ *
+ * May include: common, http, backend. */
+#include "worker/worker.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "backend/backend.h"
+#include "common/clock.h"
+#include "common/log.h"
+#include "http/server.h"
+#include "worker/routes.h"
+#include "worker/runner.h"
+#include "worker/shutdown.h"
+#include "worker/worker_internal.h"
+
+enum {
+    TICK_MS = 50,
+    DEFAULT_KEEP_ALIVE_MS = 10000,
+    PUMP_ROUNDS = 4, /* accept, read and write of a request fit into one pump */
+    PUMP_MAX_US = 2000,
+    PUMP_MIN_US = 50,
+    PUMP_SHARE = 2, /* a pump lasts at most the computing time before it divided by this */
+    PUMP_MIN_GAP_NS = 1000000,
+    PUMP_MAX_GAP_NS = 4000000,
+    CALLBACKS_PER_ROUND = 32,
+    URI_BYTES = 64
+};
+
+WorkerOptions worker_options_default(void)
+{
+    return (WorkerOptions){.host = "0.0.0.0",
+                           .port = WORKER_DEFAULT_PORT,
+                           .queue_limit = WORKER_DEFAULT_QUEUE,
+                           .inference_timeout_sec = WORKER_DEFAULT_INFERENCE_TIMEOUT_SEC,
+                           .keep_alive_ms = DEFAULT_KEEP_ALIVE_MS,
+                           .limits = http_limits_default()};
+}
+
+static void on_tick(evutil_socket_t fd, short what, void *ctx)
+{
+    Worker *w = ctx;
+
+    (void)fd;
+    (void)what;
+    http_server_poll_hangups(w->server); /* clients that talk are not read, see http/connection.c */
+    runner_tick(w);
+    shutdown_tick(w);
+    worker_arm_tick(w);
+}
+
+void worker_arm_tick(Worker *w)
+{
+    const struct timeval interval = {.tv_sec = 0, .tv_usec = TICK_MS * 1000};
+
+    if ((w->jobs.n_jobs > 0 || w->phase == WORKER_DRAINING) && !evtimer_pending(w->tick, NULL))
+        event_add(w->tick, &interval);
+}
+
+static uint64_t clamp(uint64_t value, uint64_t low, uint64_t high)
+{
+    return value < low ? low : value > high ? high : value;
+}
+
+/* Bounded twice: by rounds and time for one call, and as a share of the time, since a small model
+ * computes a token in much less than the 2 ms that a flood of requests could take each time. */
+void worker_service(Worker *w)
+{
+    const uint64_t begin = clock_now_ns();
+    const uint64_t computed_us = (begin - w->last_pump_ns) / 1000;
+    uint64_t end;
+
+    http_pump(w->base, PUMP_ROUNDS, (int)clamp(computed_us / PUMP_SHARE, PUMP_MIN_US, PUMP_MAX_US));
+    end = clock_now_ns();
+    w->pump_gap_ns = clamp((end - begin) * PUMP_SHARE, PUMP_MIN_GAP_NS, PUMP_MAX_GAP_NS);
+    w->last_pump_ns = end;
+}
+
+static bool on_progress(void *ctx, double fraction)
+{
+    Worker *w = ctx;
+
+    w->progress = fraction < 0 ? 0 : fraction > 1 ? 1 : fraction;
+    for (; w->progress_logged < (int)(w->progress * 4); w->progress_logged++)
+        log_line(LOG_INFO, "Loading model", "i:percent", 25LL * (w->progress_logged + 1), NULL);
+    if (clock_now_ns() - w->last_pump_ns >= PUMP_MIN_GAP_NS)
+        worker_service(w);
+    return !w->exit_now;
+}
+
+/* libevent would write plain text between the JSON lines. */
+static void on_event_log(int severity, const char *message)
+{
+    static const LogLevel levels[] = {LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR};
+
+    log_line(levels[severity >= 0 && severity <= EVENT_LOG_ERR ? severity : EVENT_LOG_ERR], message,
+             "s:source", "libevent", NULL);
+}
+
+/* Signals, timers and bufferevents on one loop; no locks, since there is one thread. A round is cut
+ * short after some callbacks, which lets a flood not make one round arbitrarily long. */
+static struct event_base *new_base(void)
+{
+    const struct timeval longest = {.tv_sec = 0, .tv_usec = PUMP_MAX_US};
+    struct event_config *config = event_config_new();
+    struct event_base *base = NULL;
+
+    if (config == NULL)
+        return NULL;
+    event_set_log_callback(on_event_log);
+    if (event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK) == 0 &&
+        event_config_set_flag(config, EVENT_BASE_FLAG_IGNORE_ENV) == 0 &&
+        event_config_set_max_dispatch_interval(config, &longest, CALLBACKS_PER_ROUND, 0) == 0)
+        base = event_base_new_with_config(config);
+    event_config_free(config);
+    return base;
+}
+
+static void on_callback_done(void *ctx, bool ok, const char *message)
+{
+    Worker *w = ctx;
+
+    if (ok) {
+        log_line(LOG_INFO, "Pool manager notified", NULL);
+        return;
+    }
+    log_line(LOG_ERROR, message, "s:code", "CALLBACK_FAILED", "s:model", w->options->model_path,
+             NULL);
+    shutdown_fail(w, "callback failed");
+}
+
+static ErrCode open_callback(Worker *w, Err *err)
+{
+    const WorkerOptions *o = w->options;
+
+    if (o->callback_url == NULL || callback_is_test_mode(o->callback_url))
+        return ERR_OK;
+    return callback_new(&w->callback, w->base, o->callback_url, o->callback_retries,
+                        on_callback_done, w, err);
+}
+
+/* Everything up to the listening socket. */
+static ErrCode open_all(Worker *w, Err *err)
+{
+    const WorkerOptions *o = w->options;
+    const HttpHandler handler = routes_handler(w);
+    size_t total = 0;
+
+    w->base = new_base();
+    if (w->base == NULL)
+        return err_set(err, ERR_INTERNAL, "Server runtime error: cannot create the event loop");
+    if (shutdown_catch_signals(w, err) != ERR_OK)
+        return err->code;
+    if (!job_queue_plan(&total, o->queue_limit))
+        return err_set(err, ERR_MEMORY, "job queue: too large");
+    if (arena_init(&w->arena, total, "job queue", err) != ERR_OK)
+        return err->code;
+    w->tick = evtimer_new(w->base, on_tick, w);
+    w->server = http_server_new(w->base, &o->limits, &handler);
+    if (!job_queue_init(&w->jobs, &w->arena, o->queue_limit) || w->tick == NULL ||
+        w->server == NULL)
+        return err_set(err, ERR_MEMORY, "worker: out of memory");
+    if (open_callback(w, err) != ERR_OK)
+        return err->code;
+    return http_server_listen(w->server, o->host, o->port, err);
+}
+
+/* "CODE" of a start-up failure in the log. */
+static const char *failure_name(ErrCode code, bool loading)
+{
+    switch (code) {
+    case ERR_USAGE:
+        return "USAGE";
+    case ERR_NETWORK:
+        return "CALLBACK_FAILED";
+    case ERR_IO:
+        return loading ? "MODEL_LOAD_FAILED" : "BIND_FAILED";
+    default:
+        return loading ? "MODEL_LOAD_FAILED" : "INTERNAL";
+    }
+}
+
+static void start_failed(Worker *w, const Err *err, bool loading)
+{
+    w->exit_now = true;
+    if (loading && err->code == ERR_CANCELLED)
+        return;
+    w->exit_code = err->code == ERR_USAGE ? 2 : 1;
+    log_line(LOG_ERROR, err->msg, "s:code", failure_name(err->code, loading), "s:model",
+             w->options->model_path, NULL);
+}
+
+static void notify(Worker *w)
+{
+    const WorkerOptions *o = w->options;
+    const BackendInfo *info = w->backend->ops->info(w->backend);
+    char uri[URI_BYTES];
+    const CallbackPayload payload = {.worker_id = o->worker_id,
+                                     .uri = o->uri != NULL ? o->uri : uri,
+                                     .model_name = info->model_name,
+                                     .model_bytes = info->model_bytes,
+                                     .minimal = o->callback_minimal};
+
+    snprintf(uri, sizeof uri, "http://localhost:%d", w->port);
+    if (w->callback != NULL)
+        callback_start(w->callback, &payload);
+    else if (o->callback_url != NULL)
+        log_line(LOG_INFO, "Test mode: skipping pool manager callback", NULL);
+}
+
+static void load_and_notify(Worker *w)
+{
+    const WorkerOptions *o = w->options;
+    Err err = {.code = ERR_OK};
+    const uint64_t begin_ms = clock_now_ms();
+
+    log_line(LOG_INFO, "Loading model...", "s:model", o->model_path, "i:port", (long long)w->port,
+             NULL);
+    w->backend = o->load(o->load_ctx, on_progress, w, &err);
+    if (w->backend == NULL)
+        start_failed(w, &err, true);
+    if (w->exit_now)
+        return;
+    w->phase = WORKER_SERVING;
+    w->progress = 1;
+    log_line(LOG_INFO, "Worker ready, starting HTTP server", "s:model",
+             w->backend->ops->info(w->backend)->model_name, "s:host", o->host, "i:port",
+             (long long)w->port, "i:load_ms", (long long)(clock_now_ms() - begin_ms), NULL);
+    notify(w);
+}
+
+/* Computing goes first, but after each step the sockets have their turn, so a token leaves before
+ * the next is begun. */
+static void serve(Worker *w)
+{
+    while (!w->exit_now && !shutdown_complete(w)) {
+        if (w->jobs.running == NULL && w->jobs.first != NULL)
+            runner_start(w);
+        if (w->jobs.running != NULL && !runner_paused(w)) {
+            runner_step(w);
+            worker_service(w);
+        } else if (w->jobs.first == NULL || w->jobs.running != NULL) {
+            if (event_base_loop(w->base, EVLOOP_ONCE) < 0) {
+                log_line(LOG_ERROR, "Server runtime error: the event loop failed", "s:code",
+                         "INTERNAL", NULL);
+                w->exit_code = 1;
+                return;
+            }
+        }
+    }
+}
+
+static void close_all(Worker *w)
+{
+    callback_free(w->callback);
+    if (w->server != NULL)
+        http_server_free(w->server);
+    if (w->jobs.running != NULL)
+        job_queue_remove(&w->jobs, w->jobs.running);
+    while (w->jobs.first != NULL)
+        job_queue_remove(&w->jobs, w->jobs.first);
+    if (w->backend != NULL)
+        w->backend->ops->free(w->backend);
+    if (w->tick != NULL)
+        event_free(w->tick);
+    shutdown_free_signals(w);
+    if (w->base != NULL)
+        event_base_free(w->base);
+    json_buf_free(&w->scratch);
+    arena_free(&w->arena);
+}
+
+int worker_run(const WorkerOptions *options)
+{
+    Worker w = {.options = options, .start_ms = clock_now_ms()};
+    Err err = {.code = ERR_OK};
+
+    log_line(LOG_INFO, "CPU worker starting", "s:model", options->model_path, "s:host",
+             options->host, "i:port", (long long)options->port, NULL);
+    if (open_all(&w, &err) != ERR_OK) {
+        start_failed(&w, &err, false);
+    } else {
+        w.port = http_server_port(w.server);
+        load_and_notify(&w);
+    }
+    serve(&w);
+    close_all(&w);
+    log_line(LOG_INFO, "Worker stopped", "i:exit_code", (long long)w.exit_code, "i:log_lines_lost",
+             (long long)log_dropped(), NULL);
+    return w.exit_code;
+}

@@ -1,0 +1,460 @@
+"""What the HTTP tests share: a worker process, a streaming client with time stamps, and TAP output.
+
+Workers are the real program (LLORCH_BIN, else build/llorch-cpud) or, where timing must not depend on a model,
+tests/stub_worker (LLORCH_STUB, else beside the binary's variant); see tests/stub_backend.h for the words that a prompt to
+the stub may hold.
+"""
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+import traceback
+
+ROOT = os.path.normpath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
+BUILD = os.path.join(ROOT, os.environ.get("BUILD", "build/release"))
+
+
+def _program(variable, *places):
+    given = os.environ.get(variable)
+    if given:
+        return os.path.abspath(given)
+    return next((p for p in places if os.path.exists(p)), places[0])
+
+
+BIN = _program("LLORCH_BIN", os.path.join(BUILD, "llorch-cpud"), os.path.join(ROOT, "build", "llorch-cpud"))
+STUB = _program("LLORCH_STUB", os.path.join(os.path.dirname(BIN), "tests", "stub_worker"),
+                os.path.join(BUILD, "tests", "stub_worker"))
+SHAKESPEARE = os.path.join(ROOT, "models", "shakespeare")
+TINY = os.path.join(ROOT, "tests", "data", "tiny-gpt2")
+JSON = {"Content-Type": "application/json"}
+LIMIT = 20  # seconds after which a wait has failed
+# Sanitizers and emulators make everything slower; limits that are about speed are stretched by this.
+SLOW = float(os.environ.get("LLORCH_TEST_SLOW", "1"))
+
+
+def clean_environment(extra=None):
+    env = {k: v for k, v in os.environ.items()
+           if k not in ("WORKER_ID", "MODEL_PATH", "PORT", "CALLBACK_URL", "LLORCH_ISA") and not k.startswith("STUB_")}
+    env.update({k: str(v) for k, v in (extra or {}).items()})
+    return env
+
+
+def body_of(**fields):
+    body = {"job_id": "job", "prompt": "x", "max_tokens": 4}
+    body.update(fields)
+    return body
+
+
+class Worker:
+    """One worker process. args replaces nothing: --port 0 and --model are put in front unless given."""
+
+    def __init__(self, *args, stub=False, env=None, model=SHAKESPEARE, ready=True, stdin=subprocess.DEVNULL):
+        self.args = [STUB if stub else BIN]
+        if "--port" not in args and "PORT" not in (env or {}):
+            self.args += ["--port", "0"]
+        if model and "--model" not in args and "MODEL_PATH" not in (env or {}):
+            self.args += ["--model", model]
+        self.args += args
+        self.lines = []  # (time, object or text)
+        self.raw_log = []
+        self._changed = threading.Condition()
+        self._log_ended = False
+        self.started = time.monotonic()
+        self.process = subprocess.Popen(self.args, cwd=ROOT, env=clean_environment(env), stdin=stdin,
+                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.pid = self.process.pid
+        self._reader = threading.Thread(target=self._read_log, daemon=True)
+        self._reader.start()
+        self._port = None
+        if ready:
+            self.wait_log("Worker ready, starting HTTP server")
+
+    def _read_log(self):
+        for raw in self.process.stderr:
+            text = raw.decode("utf-8", "replace").rstrip("\n")
+            try:
+                line = json.loads(text)
+            except ValueError:
+                line = text
+            with self._changed:
+                self.raw_log.append(text)
+                self.lines.append((time.monotonic(), line))
+                self._changed.notify_all()
+        with self._changed:
+            self._log_ended = True
+            self._changed.notify_all()
+
+    def wait_log(self, message, limit=LIMIT):
+        """The first log line whose message holds this text; raises when it does not come."""
+        end = time.monotonic() + limit
+        with self._changed:
+            while True:
+                for _, line in self.lines:
+                    if isinstance(line, dict) and message in line.get("message", ""):
+                        return line
+                left = end - time.monotonic()
+                if left <= 0 or self._log_ended:
+                    raise AssertionError("no log line %r in:\n%s" % (message, "\n".join(self.raw_log)))
+                self._changed.wait(left)
+
+    def job_line(self, job_id, message="Job finished", limit=LIMIT):
+        """The log line of a job; it may come a moment after the stream's end."""
+        end = time.monotonic() + limit
+        while True:
+            with self._changed:
+                for _, line in self.lines:
+                    if isinstance(line, dict) and line.get("job_id") == job_id and message in line["message"]:
+                        return line
+                check(time.monotonic() < end, "no line %r of job %r" % (message, job_id))
+                self._changed.wait(0.05)
+
+    def log_messages(self):
+        with self._changed:
+            return [line["message"] for _, line in self.lines if isinstance(line, dict)]
+
+    @property
+    def port(self):
+        if self._port is None:
+            self._port = self.wait_log("Loading model...")["port"]
+        return self._port
+
+    def request(self, method, path, body=None, headers=None, timeout=LIMIT):
+        """(status, headers, body bytes); headers with lower-case names."""
+        if isinstance(body, (dict, list)):
+            body = json.dumps(body).encode()
+            headers = dict(JSON, **(headers or {}))
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+        try:
+            connection.request(method, path, body=body, headers=headers or {})
+            response = connection.getresponse()
+            return (response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
+        finally:
+            connection.close()
+
+    def get(self, path):
+        status, _, body = self.request("GET", path)
+        return status, json.loads(body)
+
+    def cancel(self, job_id):
+        return self.request("POST", "/cancel", {"job_id": job_id})
+
+    def execute(self, headers=None, **fields):
+        return Stream(self.port, body_of(**fields), headers)
+
+    def run(self, **fields):
+        """All events of one job."""
+        return self.execute(**fields).collect()
+
+    def wait_state(self, state, limit=LIMIT):
+        end = time.monotonic() + limit
+        while self.get("/health")[1]["state"] != state:
+            check(time.monotonic() < end, "state %s not reached" % state)
+            time.sleep(0.005)
+
+    def threads(self):
+        return os.listdir("/proc/%d/task" % self.pid)
+
+    def signal(self, number):
+        self.process.send_signal(number)
+
+    def wait(self, limit=LIMIT):
+        """The exit status."""
+        status = self.process.wait(limit)
+        self._reader.join(limit)
+        self.process.stdout.close()
+        return status
+
+    def stop(self):
+        """Ends the worker if it still runs; returns its exit status."""
+        if self.process.poll() is None:
+            self.signal(signal.SIGTERM)
+            try:
+                self.process.wait(LIMIT)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+        return self.wait()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+
+class Event:
+    def __init__(self, at, name, data, raw):
+        self.at, self.name, self.data, self.raw = at, name, data, raw
+
+    def __repr__(self):
+        return "%s %s" % (self.name, self.data)
+
+
+class Stream:
+    """A POST /execute whose answer is read as it comes."""
+
+    def __init__(self, port, body, headers=None, receive_buffer=None, version="1.1"):
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        if receive_buffer:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        self.socket.settimeout(LIMIT)
+        self.socket.connect(("127.0.0.1", port))
+        data = json.dumps(body).encode() if not isinstance(body, bytes) else body
+        lines = ["POST /execute HTTP/%s" % version, "Host: localhost", "Content-Length: %d" % len(data)]
+        lines += ["%s: %s" % item for item in dict(JSON, **(headers or {})).items()]
+        self.socket.sendall(("\r\n".join(lines) + "\r\n\r\n").encode() + data)
+        self.sent_at = time.monotonic()
+        self.status = None
+        self.headers = {}
+        self.headers_at = None
+        self.ended_at = None
+        self.comments = []  # (time, text)
+        self.raw = b""  # the body, chunks joined
+        self._wire = b""
+        self._pending = b""
+        self._events = []
+        self.ended = False
+
+    def _feed(self):
+        """Takes one piece from the socket."""
+        piece = self.socket.recv(65536)
+        now = time.monotonic()
+        if not piece:
+            self.ended = True
+            self.ended_at = now
+            return
+        self._wire += piece
+        if self.status is None:
+            if b"\r\n\r\n" not in self._wire:
+                return
+            head, self._wire = self._wire.split(b"\r\n\r\n", 1)
+            lines = head.decode("latin-1").split("\r\n")
+            self.status = int(lines[0].split()[1])
+            self.headers = {k.lower(): v.strip() for k, v in (line.split(":", 1) for line in lines[1:])}
+            self.headers_at = now
+        self._unchunk(now)
+
+    def _unchunk(self, now):
+        if self.headers.get("transfer-encoding") != "chunked":
+            self._take(self._wire, now)
+            self._wire = b""
+            return
+        while b"\r\n" in self._wire:
+            size, rest = self._wire.split(b"\r\n", 1)
+            n = int(size, 16)
+            if len(rest) < n + 2:
+                return
+            check(rest[n:n + 2] == b"\r\n", "chunk without its line end")
+            self._wire = rest[n + 2:]
+            if n:
+                self._take(rest[:n], now)
+
+    def _take(self, data, now):
+        self.raw += data
+        self._pending += data
+        while b"\n\n" in self._pending and self.status == 200:
+            block, self._pending = self._pending.split(b"\n\n", 1)
+            self._parse(block.decode("utf-8"), now)
+
+    def _parse(self, block, now):
+        if block.startswith(":"):
+            self.comments.append((now, block))
+            return
+        lines = block.split("\n")
+        check(len(lines) == 2 and lines[0].startswith("event: ") and lines[1].startswith("data: "),
+              "an event is one event line and one data line: %r" % block)
+        data = json.loads(lines[1][6:])
+        check(data["type"] == lines[0][7:], "event line and type differ: %r" % block)
+        self._events.append(Event(now, lines[0][7:], data, block))
+
+    def next(self, limit=LIMIT):
+        """The next event, or None at the end of the stream."""
+        end = time.monotonic() + limit
+        while not self._events and not self.ended:
+            left = end - time.monotonic()
+            check(left > 0, "no event within %s s" % limit)
+            self.socket.settimeout(left)
+            self._feed()
+            check(self.status in (None, 200), "status %s: %r" % (self.status, self.raw))
+        self.socket.settimeout(LIMIT)
+        return self._events.pop(0) if self._events else None
+
+    def next_named(self, name, limit=LIMIT):
+        while True:
+            event = self.next(limit)
+            check(event is not None, "stream ended before %s" % name)
+            if event.name == name:
+                return event
+
+    def wait_headers(self, limit=LIMIT):
+        end = time.monotonic() + limit
+        while self.status is None and not self.ended:
+            self.socket.settimeout(max(0.01, end - time.monotonic()))
+            self._feed()
+        return self.status
+
+    def collect(self, limit=LIMIT):
+        """All remaining events; the order rules of the contract are checked on the way."""
+        events = []
+        while True:
+            event = self.next(limit)
+            if event is None:
+                break
+            events.append(event)
+        self.close()
+        check(self.status == 200, "status %s: %r" % (self.status, self._wire))
+        return events
+
+    def rest(self, limit=LIMIT):
+        """Reads to the end whatever comes; returns the body (also of an error answer)."""
+        end = time.monotonic() + limit
+        while not self.ended:
+            self.socket.settimeout(max(0.01, end - time.monotonic()))
+            self._feed()
+        self.close()
+        return self.raw
+
+    def silent_for(self, seconds):
+        """Whether no byte comes for so long."""
+        self.socket.settimeout(seconds)
+        try:
+            self._feed()
+            return False
+        except socket.timeout:
+            return True
+
+    def reset(self):
+        """Closes with RST."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.socket.close()
+
+    def close(self):
+        self.socket.close()
+
+
+def text_of(events):
+    return "".join(e.data["t"] for e in events if e.name == "token")
+
+
+def tokens_of(events):
+    return [e for e in events if e.name == "token"]
+
+
+def check_order(events):
+    """started first, contiguous i, one terminal event last, tokens_out equal to the token events."""
+    names = [e.name for e in events]
+    check(names[0] == "started" and names.count("started") == 1, names)
+    check(names[-1] in ("end", "error") and sum(n in ("end", "error") for n in names) == 1, names)
+    tokens = tokens_of(events)
+    check([e.data["i"] for e in tokens] == list(range(len(tokens))), "i is not contiguous")
+    equal(events[-1].data["tokens_out"], len(tokens))
+
+
+def check(condition, message="check failed"):
+    if not condition:
+        raise AssertionError(message)
+
+
+def equal(got, want):
+    if got != want:
+        raise AssertionError("got      %r\nexpected %r" % (got, want))
+
+
+def within(value, low, high):
+    if not low <= value <= high:
+        raise AssertionError("got %r, expected %r to %r" % (value, low, high))
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def raw_exchange(port, data, limit=LIMIT):
+    """Sends bytes and returns everything that comes back until the peer closes."""
+    with socket.create_connection(("127.0.0.1", port), timeout=limit) as s:
+        s.sendall(data)
+        answer = b""
+        while True:
+            try:
+                piece = s.recv(65536)
+            except ConnectionResetError:
+                return answer
+            if not piece:
+                return answer
+            answer += piece
+
+
+def run_program(*args, env=None, limit=LIMIT, program=None, data=b""):
+    """(exit status, standard output, standard error) of the program run to its end."""
+    done = subprocess.run([program or BIN, *args], cwd=ROOT, env=clean_environment(env), input=data,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=limit, check=False)
+    return done.returncode, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace")
+
+
+class Skip(Exception):
+    pass
+
+
+class Suite:
+    """Cases in order; shared workers are started when first asked for and stopped at the end."""
+
+    def __init__(self):
+        self.cases = []
+        self.workers = {}
+
+    def case(self, name, *args):
+        def register(function):
+            self.cases.append((name, function, args))
+            return function
+        return register
+
+    def worker(self, key, *args, **options):
+        if key not in self.workers:
+            self.workers[key] = Worker(*args, **options)
+        return self.workers[key]
+
+    def stub(self):
+        return self.worker("stub", stub=True)
+
+    def real(self):
+        return self.worker("real")
+
+    def tiny(self):
+        return self.worker("tiny", model=TINY)
+
+    def run(self):
+        wanted = sys.argv[1:]
+        cases = [c for c in self.cases if not wanted or any(w in c[0] for w in wanted)]
+        print("1..%d" % len(cases), flush=True)
+        failed = 0
+        for number, (name, function, args) in enumerate(cases, 1):
+            try:
+                function(*args)
+                print("ok %d - %s" % (number, name), flush=True)
+            except Skip as reason:
+                print("ok %d - %s # SKIP %s" % (number, name, reason), flush=True)
+            except Exception as error:  # pylint: disable=broad-except
+                failed += 1
+                print("not ok %d - %s" % (number, name))
+                last = traceback.extract_tb(error.__traceback__)
+                where = " < ".join("%s:%d" % (os.path.basename(f.filename), f.lineno) for f in reversed(last))
+                for line in ("%s: %s\n%s" % (type(error).__name__, error, where)).splitlines():
+                    print("# " + line)
+                sys.stdout.flush()
+        for worker in self.workers.values():
+            status = worker.stop()
+            if status != 0:
+                print("# a shared worker ended with status %d:\n# %s" % (status, "\n# ".join(worker.raw_log[-20:])))
+                failed += 1
+        return 1 if failed else 0
+
+
+UUID4 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}\Z")

@@ -358,14 +358,14 @@ static void bounds_the_entries(void **state)
     (void)state;
     assert_non_null(body);
     at += sprintf(at, "{" FIXED ",\"stop\":[\"\"");
-    for (int i = 0; i < 100000; i++)
+    for (int i = 0; i < 4000; i++)
         at += sprintf(at, ",\"\"");
     sprintf(at, "]}");
     assert_int_equal(parse(&r, body, strlen(body), &answer), 400);
     for (const char *p = answer.data; (p = strstr(p, "\"field\"")) != NULL; p++)
         n++;
     assert_int_equal(n, 1 + VALIDATE_MAX_STOP_ENTRIES);
-    assert_non_null(strstr(answer.data, "(got 100001)"));
+    assert_non_null(strstr(answer.data, "(got 4001)"));
     json_buf_free(&answer);
     free(body);
 }

@@ -186,7 +186,7 @@ static void large_mean(void)
     CHECK_NOT_CLOSE(got, want, 1024, 1e-4, "caught: variance as E[x^2] - E[x]^2 in float");
 }
 
-/* S1, S2, S3 and S7 of the numerical contract. */
+/* The weight-free vectors S1, S2, S3 and S7, recomputed in double precision. */
 static void vectors(const Kernels *k)
 {
     static const float s1[] = {-1.8595886f, -1.8556184f, -1.8516481f, -1.8476778f, -1.8437077f};

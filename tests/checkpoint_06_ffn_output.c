@@ -85,7 +85,7 @@ static void mistakes(const CheckModel *m)
                     "%s caught: half the width", m->name);
 }
 
-/* GELU values of the numerical contract: the tanh form is right, the erf form is the mix-up. */
+/* Known GELU values: the tanh form is right, the erf form is the mix-up. */
 static void gelu(const Kernels *isa)
 {
     static const float x[] = {-3.0f, -2.0f, -1.0f, -0.5f, 0.0f, 0.5f, 1.0f, 2.0f, 3.0f};

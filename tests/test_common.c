@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -707,9 +708,29 @@ static int remove_dir(void **state)
     return rmdir(dir);
 }
 
+static void touching_an_arena_backs_it_and_changes_nothing(void **state)
+{
+    enum { N_PAGES = 64, PAGE = 4096 };
+    unsigned char resident[N_PAGES];
+    Err err = {0};
+    Arena a;
+
+    (void)state;
+    assert_int_equal(arena_init(&a, N_PAGES * PAGE, "test", &err), ERR_OK);
+    a.base[5 * PAGE] = 7;
+    arena_touch(&a, 4 * PAGE, SIZE_MAX); /* what lies behind the end is left out */
+    assert_int_equal(mincore(a.base, N_PAGES * PAGE, resident), 0);
+    for (int i = 4; i < N_PAGES; i++)
+        assert_true(resident[i] & 1);
+    assert_int_equal(a.base[5 * PAGE], 7);
+    assert_int_equal(a.base[6 * PAGE], 0);
+    arena_free(&a);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(touching_an_arena_backs_it_and_changes_nothing),
         cmocka_unit_test(error_escapes_control_characters),
         cmocka_unit_test(error_escapes_invalid_utf8),
         cmocka_unit_test(error_shortens_in_the_middle),

@@ -1,5 +1,5 @@
-/* tests/test_config.c: config.json and generation_config.json, one case per row of libraries
- * section 5 and more. */
+/* tests/test_config.c: config.json and generation_config.json, each field that is honoured or
+ * refused. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

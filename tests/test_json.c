@@ -1,4 +1,4 @@
-/* tests/test_json.c: what is JSON by RFC 8259 and by robustness section 4, and what is not; writing
+/* tests/test_json.c: what is JSON by RFC 8259, and what is not; writing
  * JSON.
  *
  * "y" cases must be accepted, "n" cases refused; both were written from the grammar of the RFC,

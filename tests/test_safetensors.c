@@ -1,5 +1,5 @@
-/* tests/test_safetensors.c: model files and shard indexes, whole and damaged: each row of
- * robustness section 5. */
+/* tests/test_safetensors.c: model files and shard indexes, whole and damaged: each way
+ * in which a file can be wrong. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

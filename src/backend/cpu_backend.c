@@ -121,6 +121,20 @@ static ErrCode load_parts(CpuBackend *b, const CpuBackendOptions *o, Err *err)
     return gpt2_run_init(&b->run, &b->model, k, n_ctx, CPU_BACKEND_CHUNK, err);
 }
 
+/* In steps, so that whoever loads can look after other things in between. */
+static ErrCode touch_run(CpuBackend *b, const CpuBackendOptions *o, Err *err)
+{
+    enum { STEP_BYTES = 8 << 20 };
+    Arena *a = &b->run.arena;
+
+    for (size_t at = 0; o->touch_memory && at < a->size_bytes; at += STEP_BYTES) {
+        arena_touch(a, at, STEP_BYTES);
+        if (o->progress != NULL && !o->progress(o->progress_ctx, 1.0))
+            return err_set(err, ERR_CANCELLED, "loading was stopped");
+    }
+    return ERR_OK;
+}
+
 static void fill_info(CpuBackend *b, const char *name)
 {
     /* A longer name is cut: it is a label, not a path. */
@@ -400,7 +414,7 @@ ErrCode cpu_backend_load(Backend **out, const CpuBackendOptions *o, Err *err)
     b->base.ops = &cpu_backend_ops;
     b->self = self;
     b->phase = PHASE_IDLE;
-    if ((code = load_parts(b, o, err)) != ERR_OK)
+    if ((code = load_parts(b, o, err)) != ERR_OK || (code = touch_run(b, o, err)) != ERR_OK)
         goto fail;
     fill_info(b, o->model_name);
     if ((code = init_buffers(b, err)) != ERR_OK)

@@ -20,6 +20,8 @@ typedef struct {
     const char *model_name; /* base name of the directory, stem of the file */
     int max_context;        /* the model's */
     const char *isa;        /* the best this machine has */
+    bool touch_memory; /* back the whole KV cache now: else the first long prompt waits for pages,
+                          some 10 ms at a time */
     bool (*progress)(void *ctx, double fraction); /* false: stop the load with ERR_CANCELLED */
     void *progress_ctx;
 } CpuBackendOptions;

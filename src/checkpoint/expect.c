@@ -1,6 +1,5 @@
 /* checkpoint/expect.c: the recorded values, each with the pass that reproduces it. Numbers R1 to
- * R18 and their sources are those of the numerical contract, section 7: public tests of other GPT-2
- * implementations.
+ * R18 come from public tests of other GPT-2 implementations.
  *
  * May include: common, model, kernels, tokenizer. */
 #include "checkpoint/expect.h"

@@ -1,6 +1,5 @@
 /* checkpoint/expect.h: what published GPT-2 models are known to compute: the recorded values R1 to
- * R18 (gpt2) and the end-to-end texts (gpt2 and gpt2-medium) of the numerical contract, sections 7
- * and 8. `verify --expect` runs them.
+ * R18 (gpt2) and the end-to-end texts (gpt2 and gpt2-medium). `verify --expect` runs them.
  *
  * May include: common, model, kernels, tokenizer. */
 #ifndef LLORCH_CHECKPOINT_EXPECT_H

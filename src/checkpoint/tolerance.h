@@ -10,7 +10,7 @@
 
 /* One rounded addition of two table entries: as tight as the checkpoint it feeds. */
 #define TOL_EMBEDDING 1e-5
-/* Checkpoint 1, numerical contract section 5. Two passes over a row of at most a few thousand
+/* Checkpoint 1. Two passes over a row of at most a few thousand
  * values come within 1e-6. */
 #define TOL_LAYER_NORM 1e-5
 /* Checkpoints 2, 4, 5, 6, 7, same section: one or two products of up to 4,096 terms; the definition

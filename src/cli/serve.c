@@ -40,6 +40,7 @@ static Backend *load_cpu(void *ctx, bool (*progress)(void *, double), void *prog
                                        .model_name = o->worker.model_name,
                                        .max_context = o->max_context,
                                        .isa = o->isa,
+                                       .touch_memory = true,
                                        .progress = progress,
                                        .progress_ctx = progress_ctx};
     Backend *backend = NULL;

@@ -101,6 +101,19 @@ void *arena_alloc(Arena *a, size_t count, size_t elem_bytes)
     return p;
 }
 
+void arena_touch(Arena *a, size_t from, size_t n_bytes)
+{
+    enum { PAGE_BYTES = 4096 };
+    const size_t left = from < a->size_bytes ? a->size_bytes - from : 0;
+    const size_t n = n_bytes < left ? n_bytes : left;
+
+    for (size_t i = 0; i < n; i += PAGE_BYTES) {
+        volatile unsigned char *p = a->base + from + i;
+
+        *p = *p;
+    }
+}
+
 void arena_free(Arena *a)
 {
     if (a->base != NULL)

@@ -29,6 +29,10 @@ ErrCode arena_init(Arena *a, size_t size_bytes, const char *what, Err *err) ERR_
  * arena_free. */
 void *arena_alloc(Arena *a, size_t count, size_t elem_bytes);
 
+/* Writes to every page of [from, from + n_bytes), contents kept, so that the kernel backs them now
+ * and not at their first use. What lies behind the arena's end is left out. */
+void arena_touch(Arena *a, size_t from, size_t n_bytes);
+
 /* Unmaps everything; a zeroed Arena is allowed. */
 void arena_free(Arena *a);
 

@@ -12,7 +12,7 @@
 
 enum { JSON_MAX_DEPTH = 32 };
 
-/* Parses text[0..n). Refuses what robustness demands: bytes after the value, duplicate keys, depth
+/* Parses text[0..n). RFC 8259 to the letter; refuses bytes after the value, duplicate keys, depth
  * above 32, bad UTF-8, NaN. what names the source in messages ("config.json"). "\u0000" in a string
  * is accepted (length kept). Returns a new reference, or NULL with err set (ERR_FORMAT; the message
  * has line and column). */

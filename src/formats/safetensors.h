@@ -32,11 +32,11 @@ typedef struct {
 typedef struct Safetensors Safetensors;
 
 /* path: a .safetensors file, a *.index.json, or a directory that has model.safetensors or
- * model.safetensors.index.json. All of robustness section 5 is checked here, before anything else
- * is read; shards are looked for in the index's directory only, and of their tensors those that the
- * index names are shown. Memory: *out is the caller's, safetensors_close; tensors live as long as
- * it. Errors: ERR_IO, ERR_FORMAT, ERR_LIMIT, ERR_MEMORY; messages "<path>: <problem>" with tensor,
- * found and expected. */
+ * model.safetensors.index.json. Header, shapes and offsets (no hole, no overlap) are checked here,
+ * before anything else is read; shards are looked for in the index's directory only, and of their
+ * tensors those that the index names are shown. Memory: *out is the caller's, safetensors_close;
+ * tensors live as long as it. Errors: ERR_IO, ERR_FORMAT, ERR_LIMIT, ERR_MEMORY; messages "<path>:
+ * <problem>" with tensor, found and expected. */
 ErrCode safetensors_open(Safetensors **out, const char *path, Err *err) ERR_CHECK;
 
 /* The same for one file in memory; what names it in messages. data stays the caller's and must

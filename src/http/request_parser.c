@@ -1,4 +1,4 @@
-/* http/request_parser.c: see request_parser.h. RFC 9110 and 9112; robustness section 9.
+/* http/request_parser.c: see request_parser.h. RFC 9110 and 9112; limits: contract 5.
  *
  * May include: nothing. */
 #include "http/request_parser.h"

@@ -23,7 +23,7 @@
 typedef struct HttpServer HttpServer;
 typedef struct HttpConn HttpConn; /* one connection; see above for how long it is valid */
 
-/* Limits of robustness section 9. http_limits_default() fills the documented values. Requests that
+/* The limits of contract 5. http_limits_default() fills the documented values. Requests that
  * break one get the status named here and the connection ends. All request bodies together may take
  * 32 times max_body_bytes (503). */
 typedef struct {

@@ -40,9 +40,9 @@ typedef struct {
                          <|endoftext|> is meant */
 } Gpt2Config;
 
-/* Reads dir/config.json and dir/generation_config.json (optional). Every field of libraries section
- * 5 is honoured or refused. Errors: ERR_IO, ERR_FORMAT, ERR_UNSUPPORTED, ERR_LIMIT, ERR_MEMORY;
- * messages
+/* Reads dir/config.json and dir/generation_config.json (optional). Every field that changes the
+ * computation is honoured, or refused by name. Errors: ERR_IO, ERR_FORMAT, ERR_UNSUPPORTED,
+ * ERR_LIMIT, ERR_MEMORY; messages
  * "<path>: <key> is <found>, expected <what>". *c is untouched on failure.
  * Warnings (special id outside the vocabulary, ignored) go to the log. */
 ErrCode config_load(Gpt2Config *c, const char *dir, Err *err) ERR_CHECK;

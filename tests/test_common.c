@@ -26,6 +26,7 @@
 #include "common/error.h"
 #include "common/log.h"
 #include "common/mapped_file.h"
+#include "common/new_file.h"
 #include "common/text.h"
 
 static void error_escapes_control_characters(void **state)
@@ -727,9 +728,44 @@ static void touching_an_arena_backs_it_and_changes_nothing(void **state)
     arena_free(&a);
 }
 
+static void a_new_file_is_there_as_a_whole_or_not_at_all(void **state)
+{
+    char folder[] = "/tmp/llorch-common-XXXXXX", path[64], text[8] = "";
+    Err err = {0};
+    NewFile f;
+    FILE *in;
+
+    (void)state;
+    assert_non_null(mkdtemp(folder));
+    (void)snprintf(path, sizeof path, "%s/file", folder);
+    for (int round = 0; round < 2; round++) { /* the second replaces the first */
+        assert_int_equal(new_file_open(&f, path, &err), ERR_OK);
+        assert_true(new_file_write(&f, round == 0 ? "old" : "new", 3));
+        assert_int_equal(access(path, F_OK), round == 0 ? -1 : 0);
+        assert_int_equal(new_file_commit(&f, &err), ERR_OK);
+    }
+    /* A write that fails: the old file stays, the temporary one goes. */
+    assert_int_equal(new_file_open(&f, path, &err), ERR_OK);
+    assert_true(new_file_write(&f, "half", 4));
+    (void)close(f.fd);
+    assert_false(new_file_write(&f, "more", 4));
+    assert_int_equal(new_file_commit(&f, &err), ERR_IO);
+    assert_int_equal(access(f.temporary, F_OK), -1);
+    in = fopen(path, "rb");
+    assert_non_null(in);
+    assert_int_equal(fread(text, 1, sizeof text, in), 3);
+    assert_string_equal(text, "new");
+    (void)fclose(in);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(rmdir(folder), 0);
+    assert_int_equal(new_file_open(&f, path, &err), ERR_IO); /* no such folder */
+    assert_non_null(strstr(err.msg, "No such file"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_new_file_is_there_as_a_whole_or_not_at_all),
         cmocka_unit_test(touching_an_arena_backs_it_and_changes_nothing),
         cmocka_unit_test(error_escapes_control_characters),
         cmocka_unit_test(error_escapes_invalid_utf8),

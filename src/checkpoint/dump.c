@@ -4,7 +4,6 @@
 #include "checkpoint/dump.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
@@ -12,6 +11,7 @@
 #include <unistd.h>
 
 #include "common/json.h"
+#include "common/new_file.h"
 #include "formats/npy.h"
 #include "kernels/pack.h"
 
@@ -181,45 +181,15 @@ static void metadata_text(JsonBuf *b, const Capture *c, const char *prompt, size
     json_buf_printf(b, " ]\n}\n");
 }
 
-static bool write_bytes(int fd, const char *data, size_t n)
-{
-    while (n > 0) {
-        const ssize_t done = write(fd, data, n);
-
-        if (done < 0 && errno == EINTR)
-            continue;
-        if (done <= 0)
-            return false;
-        data += done;
-        n -= (size_t)done;
-    }
-    return true;
-}
-
-/* Temporary name, then rename: the file is there as a whole or not at all. */
 static ErrCode write_text(const char *path, const char *data, size_t n, Err *err)
 {
-    char temporary[DUMP_PATH_BYTES];
-    bool done;
-    int fd, failure;
+    NewFile f;
+    const ErrCode code = new_file_open(&f, path, err);
 
-    if (snprintf(temporary, sizeof temporary, "%s.%ld.tmp", path, (long)getpid()) >=
-        DUMP_PATH_BYTES)
-        return err_set(err, ERR_IO, "%s: %s", path, strerror(ENAMETOOLONG));
-    fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    if (fd < 0)
-        return err_set(err, ERR_IO, "%s: %s", path, strerror(errno));
-    done = write_bytes(fd, data, n) && fsync(fd) == 0;
-    failure = errno;
-    if (close(fd) != 0 && done) {
-        done = false;
-        failure = errno;
-    }
-    if (done && rename(temporary, path) == 0)
-        return ERR_OK;
-    failure = done ? errno : failure;
-    (void)unlink(temporary);
-    return err_set(err, ERR_IO, "%s: %s", path, strerror(failure));
+    if (code != ERR_OK)
+        return code;
+    (void)new_file_write(&f, data, n);
+    return new_file_commit(&f, err);
 }
 
 static ErrCode write_metadata(const Capture *c, const char *path, const char *prompt,

@@ -5,16 +5,13 @@
 #include "formats/npy.h"
 
 #include <assert.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <limits.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "common/mapped_file.h"
+#include "common/new_file.h"
 
 enum { NPY_MAGIC_BYTES = 6, NPY_DATA_ALIGN = 64 };
 
@@ -331,26 +328,9 @@ static size_t make_prefix(char *out, size_t size, int n_dims, const size_t *dims
     return total;
 }
 
-static bool write_all(int fd, const void *data, size_t n)
-{
-    const char *p = data;
-
-    while (n > 0) {
-        const ssize_t done = write(fd, p, n);
-
-        if (done < 0 && errno == EINTR)
-            continue;
-        if (done <= 0)
-            return false;
-        p += done;
-        n -= (size_t)done;
-    }
-    return true;
-}
-
 /* Little-endian bytes of the floats, through a small buffer, so that the file is the same from
  * every machine. */
-static bool write_floats(int fd, const float *data, size_t n)
+static bool write_floats(NewFile *f, const float *data, size_t n)
 {
     unsigned char block[4096];
 
@@ -365,7 +345,7 @@ static bool write_floats(int fd, const float *data, size_t n)
             for (int b = 0; b < 4; b++)
                 block[4 * i + (size_t)b] = (unsigned char)(bits >> (8 * b));
         }
-        if (!write_all(fd, block, 4 * k))
+        if (!new_file_write(f, block, 4 * k))
             return false;
         data += k;
         n -= k;
@@ -382,42 +362,28 @@ typedef struct {
     float *room;
 } Body;
 
-static bool write_body(int fd, const Body *b)
+static void write_body(NewFile *f, const Body *b)
 {
     for (size_t i = 0; i < b->n_rows; i++) {
         if (b->row != NULL)
             b->row(b->ctx, i, b->room);
-        if (!write_floats(fd, b->row != NULL ? b->room : b->data + i * b->n_cols, b->n_cols))
-            return false;
+        if (!write_floats(f, b->row != NULL ? b->room : b->data + i * b->n_cols, b->n_cols))
+            return;
     }
-    return true;
 }
 
 static ErrCode write_file(const char *path, const Body *body, int n_dims, const size_t *dims,
                           Err *err)
 {
-    char prefix[512], temporary[PATH_MAX];
+    char prefix[512];
+    NewFile f;
+    const ErrCode code = new_file_open(&f, path, err);
 
-    const int len = snprintf(temporary, sizeof temporary, "%s.%ld.tmp", path, (long)getpid());
-    if (len < 0 || (size_t)len >= sizeof temporary)
-        return err_set(err, ERR_IO, "%s: %s", path, strerror(ENAMETOOLONG));
-
-    const int fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    if (fd < 0)
-        return err_set(err, ERR_IO, "%s: %s", temporary, strerror(errno));
-    bool done = write_all(fd, prefix, make_prefix(prefix, sizeof prefix, n_dims, dims)) &&
-                write_body(fd, body);
-    done = done && fsync(fd) == 0;
-    int failure = errno;
-    if (close(fd) != 0 && done) {
-        done = false;
-        failure = errno;
-    }
-    if (done && rename(temporary, path) == 0)
-        return ERR_OK;
-    failure = done ? errno : failure;
-    (void)unlink(temporary);
-    return err_set(err, ERR_IO, "%s: %s", path, strerror(failure));
+    if (code != ERR_OK)
+        return code;
+    if (new_file_write(&f, prefix, make_prefix(prefix, sizeof prefix, n_dims, dims)))
+        write_body(&f, body);
+    return new_file_commit(&f, err);
 }
 
 ErrCode npy_write(const char *path, const float *data, int n_dims, const size_t *dims, Err *err)

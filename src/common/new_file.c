@@ -1,0 +1,57 @@
+/* common/new_file.c: see new_file.h.
+ *
+ * May include: common. */
+#include "common/new_file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+ErrCode new_file_open(NewFile *f, const char *path, Err *err)
+{
+    const int n = snprintf(f->path, sizeof f->path, "%s", path);
+    const int m = snprintf(f->temporary, sizeof f->temporary, "%s.%ld.tmp", path, (long)getpid());
+
+    f->failure = 0;
+    if (n < 0 || m < 0 || (size_t)m >= sizeof f->temporary)
+        return err_set(err, ERR_IO, "%s: %s", path, strerror(ENAMETOOLONG));
+    f->fd = open(f->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (f->fd < 0)
+        return err_set(err, ERR_IO, "%s: %s", f->temporary, strerror(errno));
+    return ERR_OK;
+}
+
+bool new_file_write(NewFile *f, const void *data, size_t n)
+{
+    const char *p = data;
+
+    while (n > 0 && f->failure == 0) {
+        const ssize_t done = write(f->fd, p, n);
+
+        if (done < 0 && errno == EINTR)
+            continue;
+        if (done <= 0) {
+            f->failure = done < 0 ? errno : EIO;
+            break;
+        }
+        p += done;
+        n -= (size_t)done;
+    }
+    return f->failure == 0;
+}
+
+ErrCode new_file_commit(NewFile *f, Err *err)
+{
+    if (f->failure == 0 && fsync(f->fd) != 0)
+        f->failure = errno;
+    if (close(f->fd) != 0 && f->failure == 0)
+        f->failure = errno;
+    if (f->failure == 0 && rename(f->temporary, f->path) == 0)
+        return ERR_OK;
+    if (f->failure == 0)
+        f->failure = errno;
+    (void)unlink(f->temporary);
+    return err_set(err, ERR_IO, "%s: %s", f->path, strerror(f->failure));
+}

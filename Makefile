@@ -90,7 +90,7 @@ $(BUILD)/tests/%: $(BUILD)/tests/%.o $(TEST_HELP) $(LIB)
 # A backend without a model for the tests of the worker; tests/http starts stub_worker where timing matters.
 $(addprefix $(BUILD)/tests/,checkpoint_00_foundation test_request stub_worker): $(BUILD)/tests/stub_backend.o
 
-tests: $(TEST_BINS) $(BUILD)/tests/stub_worker $(BIN) ## build the program and every test
+tests: $(TEST_BINS) $(BUILD)/tests/stub_worker all ## build the program and every test
 
 check: tests ## run all tests; T=name runs one (make check T=checkpoint_02)
 	@BUILD=$(BUILD) tests/run $(T)

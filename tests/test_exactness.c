@@ -53,9 +53,20 @@ static void make_ids(int32_t *ids, int n, int vocab)
     }
 }
 
+/* Positions of the sequence; the recorded hash needs all of them, the rest is content with less
+ * where time is short. */
+static int n_wanted = N_IDS;
+
+static int choose_length(void **state)
+{
+    (void)state;
+    n_wanted = getenv("LLORCH_TEST_QUICK") != NULL ? N_IDS / 3 : N_IDS;
+    return 0;
+}
+
 static int length_for(const Gpt2 *m)
 {
-    return m->config.n_ctx < N_IDS ? m->config.n_ctx : N_IDS;
+    return m->config.n_ctx < n_wanted ? m->config.n_ctx : n_wanted;
 }
 
 /* All logits of ids computed in chunks; start: positions that are already in the cache. */
@@ -154,7 +165,7 @@ static void check_model(const char *dir)
         for (int keep = 0; keep < length_for(&m); keep += 9) {
             int32_t other[N_IDS];
 
-            if (skips(k, keep % 54 != 45))
+            if (skips(k, keep != 27))
                 continue;
 
             for (int i = 0; i < N_IDS; i++)
@@ -406,11 +417,13 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(logits_have_the_recorded_hash),
-        cmocka_unit_test(tiny_model_gives_the_same_bits_however_it_is_computed),
-        cmocka_unit_test(shipped_model_gives_the_same_bits_however_it_is_computed),
-        cmocka_unit_test(a_cancelled_pass_leaves_no_trace),
-        cmocka_unit_test(f16_file_equals_the_f32_file_with_widened_values),
-        cmocka_unit_test(bf16_file_equals_the_f32_file_with_widened_values),
+        cmocka_unit_test_setup(tiny_model_gives_the_same_bits_however_it_is_computed,
+                               choose_length),
+        cmocka_unit_test_setup(shipped_model_gives_the_same_bits_however_it_is_computed,
+                               choose_length),
+        cmocka_unit_test_setup(a_cancelled_pass_leaves_no_trace, choose_length),
+        cmocka_unit_test_setup(f16_file_equals_the_f32_file_with_widened_values, choose_length),
+        cmocka_unit_test_setup(bf16_file_equals_the_f32_file_with_widened_values, choose_length),
     };
 
     cmocka_set_message_output(CM_OUTPUT_TAP);

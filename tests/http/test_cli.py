@@ -516,7 +516,11 @@ def on_terminal(args, seconds=30):
 @test
 def a_terminal_gets_a_line_end_and_no_early_progress():
     want = generate("--prompt", "KING:", "--max-tokens", "12", "--temperature", "0")
-    status, out = on_terminal(["generate", "--model", SHIPPED, "--prompt", "KING:", "--max-tokens", "12", "--temperature", "0"])
+    try:
+        status, out = on_terminal(["generate", "--model", SHIPPED, "--prompt", "KING:", "--max-tokens", "12",
+                                   "--temperature", "0"])
+    except OSError as error:
+        return "SKIP no terminal can be opened here (%s)" % error
     equal(status, 0)
     equal(out.replace(b"\r\n", b"\n"), want + b"\n")
 

@@ -53,8 +53,9 @@ class PoolManager:
     def reach(uri):
         """What a pool manager must check before it answers: /health and /ready at this address."""
         found = []
+        address = uri.replace("localhost", "127.0.0.1")  # not every bare system can look the name up
         for path in ("/health", "/ready"):
-            with urllib.request.urlopen(uri + path, timeout=3) as answer:
+            with urllib.request.urlopen(address + path, timeout=3) as answer:
                 found.append((answer.status, json.loads(answer.read()).get("state")))
         return found
 

@@ -106,6 +106,76 @@ static void shows_all_tensors_sorted(void **state)
     safetensors_close(NULL);
 }
 
+static void shows_the_metadata(void **state)
+{
+    static const char header[] =
+        "{\"__metadata__\":{\"b\":\"\",\"a\":\"x\\u0000\\u00e9\",\"long\":\"0123456789\"},"
+        "\"t\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}}";
+    unsigned char file[2048];
+    Safetensors *st;
+    size_t n = 99;
+    Err err;
+
+    (void)state;
+    assert_int_equal(parse(&st, file, make(file, header, 1), &err), ERR_OK);
+    memset(guarded_end() - 2048, 'z', 2048); /* nothing points into the header */
+    assert_memory_equal(safetensors_metadata(st, "a", &n), "x\0\xc3\xa9", 5);
+    assert_int_equal(n, 4);
+    assert_string_equal(safetensors_metadata(st, "b", &n), "");
+    assert_int_equal(n, 0);
+    assert_string_equal(safetensors_metadata(st, "long", &n), "0123456789");
+    assert_int_equal(n, 10);
+    n = 99;
+    assert_null(safetensors_metadata(st, "c", &n));
+    assert_null(safetensors_metadata(st, "t", &n));
+    assert_null(safetensors_metadata(st, "", &n));
+    assert_int_equal(n, 99);
+    safetensors_close(st);
+
+    assert_int_equal(parse(&st, file, make(file, "{}", 0), &err), ERR_OK);
+    assert_null(safetensors_metadata(st, "a", &n));
+    safetensors_close(st);
+    assert_int_equal(parse(&st, file, make(file, "{\"__metadata__\":{}}", 0), &err), ERR_OK);
+    assert_null(safetensors_metadata(st, "a", &n));
+    safetensors_close(st);
+}
+
+static void knows_the_size_of_every_dtype(void **state)
+{
+    static const struct {
+        const char *name;
+        unsigned bits;
+    } known[] = {{"F64", 64}, {"I64", 64},    {"U64", 64},    {"C64", 64},    {"F32", 32},
+                 {"I32", 32}, {"U32", 32},    {"F16", 16},    {"BF16", 16},   {"I16", 16},
+                 {"U16", 16}, {"I8", 8},      {"U8", 8},      {"BOOL", 8},    {"F8_E4M3", 8},
+                 {"F4", 4},   {"F8_E5M2", 8}, {"F8_E8M0", 8}, {"F6_E2M3", 6}, {"F6_E3M2", 6}};
+    unsigned char file[2048];
+    char header[200];
+    unsigned bits = 0;
+    Safetensors *st;
+    Err err;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
+        const unsigned n = known[i].bits; /* bytes of 8 elements */
+
+        assert_true(safetensors_dtype_bits(known[i].name, &bits));
+        assert_int_equal(bits, n);
+        for (unsigned n_data = n - 1; n_data <= n + 1; n_data++) {
+            snprintf(header, sizeof header,
+                     "{\"t\":{\"dtype\":\"%s\",\"shape\":[2,4],\"data_offsets\":[0,%u]}}",
+                     known[i].name, n_data);
+            const ErrCode code = parse(&st, file, make(file, header, n_data), &err);
+            assert_int_equal(code, n_data == n ? ERR_OK : ERR_FORMAT);
+            if (code == ERR_OK)
+                assert_string_equal(safetensors_find(st, "t")->dtype_name, known[i].name);
+            safetensors_close(st);
+        }
+    }
+    assert_false(safetensors_dtype_bits("F31", &bits));
+    assert_false(safetensors_dtype_bits("", &bits));
+}
+
 static void accepts_unusual_but_correct_files(void **state)
 {
     static const struct {
@@ -500,6 +570,7 @@ static void gathers_the_tensors_of_an_index(void **state)
         assert_string_equal(t[1].name, "c");
         assert_int_equal(t[1].data[0], 2);
         assert_null(safetensors_find(st, "b"));
+        assert_null(safetensors_metadata(st, "total_size", &n));
         stat(path_of("s1.safetensors"), &s1);
         stat(path_of("s2.safetensors"), &s2);
         assert_int_equal(safetensors_file_bytes(st), s1.st_size + s2.st_size);
@@ -633,6 +704,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(shows_all_tensors_sorted),
+        cmocka_unit_test(shows_the_metadata),
+        cmocka_unit_test(knows_the_size_of_every_dtype),
         cmocka_unit_test(accepts_unusual_but_correct_files),
         cmocka_unit_test(refuses_each_row_of_the_table),
         cmocka_unit_test(refuses_wrong_length_words),

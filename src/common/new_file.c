@@ -55,3 +55,9 @@ ErrCode new_file_commit(NewFile *f, Err *err)
     (void)unlink(f->temporary);
     return err_set(err, ERR_IO, "%s: %s", f->path, strerror(f->failure));
 }
+
+void new_file_discard(NewFile *f)
+{
+    (void)close(f->fd);
+    (void)unlink(f->temporary);
+}

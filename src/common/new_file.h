@@ -28,4 +28,7 @@ bool new_file_write(NewFile *f, const void *data, size_t n);
  * what it was before. f is closed in any case. */
 ErrCode new_file_commit(NewFile *f, Err *err) ERR_CHECK;
 
+/* Instead of new_file_commit: closes f and removes the temporary file. */
+void new_file_discard(NewFile *f);
+
 #endif

@@ -18,13 +18,21 @@
 
 enum { ST_LENGTH_BYTES = 8, ST_INDEX_BYTES = 256 * 1024 * 1024 };
 
+/* A string of __metadata__. */
+typedef struct {
+    const char *key, *text;
+    size_t n;
+} StText;
+
 /* One file and its own tensors, sorted by name. */
 typedef struct {
     MappedFile file; /* owned; empty for safetensors_parse */
-    Arena memory;    /* path, tensors, names */
+    Arena memory;    /* path, tensors, names, metadata */
     const char *path;
     StTensor *tensors;
     size_t n_tensors;
+    StText *texts; /* sorted by key */
+    size_t n_texts;
     size_t size;
 } Shard;
 
@@ -34,6 +42,8 @@ struct Safetensors {
     size_t n_shards;
     StTensor *tensors; /* of the only shard, or gathered after the index */
     size_t n_tensors;
+    const StText *texts; /* of the only shard; none with an index */
+    size_t n_texts;
 };
 
 /* A tensor's place in the data part of its file. */
@@ -44,11 +54,13 @@ typedef struct {
 
 /* Every element type of the format (the safetensors crate, enum Dtype); only the first three are
  * computed with, the others are needed to check their sizes. */
-static const struct {
+typedef struct {
     const char *name;
     unsigned bits;
     StDtype dtype;
-} dtypes[] = {
+} DtypeRow;
+
+static const DtypeRow dtypes[] = {
     {"F32", 32, ST_F32},      {"F16", 16, ST_F16},      {"BF16", 16, ST_BF16},
     {"F64", 64, ST_OTHER},    {"I64", 64, ST_OTHER},    {"U64", 64, ST_OTHER},
     {"C64", 64, ST_OTHER},    {"I32", 32, ST_OTHER},    {"U32", 32, ST_OTHER},
@@ -83,6 +95,11 @@ static const char *json_kind(const json_t *v)
 static int compare_tensors(const void *a, const void *b)
 {
     return strcmp(((const StTensor *)a)->name, ((const StTensor *)b)->name);
+}
+
+static int compare_text_keys(const void *a, const void *b)
+{
+    return strcmp(((const StText *)a)->key, ((const StText *)b)->key);
 }
 
 /* An empty range sorts before the one that starts at the same byte, so that each end meets the next
@@ -151,23 +168,6 @@ static json_t *parse_header(const char *text, size_t n, const char *what, Err *e
     return json_parse(text, end, name, err);
 }
 
-static ErrCode check_metadata(json_t *metadata, const char *what, Err *err)
-{
-    const char *key;
-    json_t *value;
-
-    if (!json_is_object(metadata))
-        return err_set(err, ERR_FORMAT, "%s: __metadata__ is %s, expected an object", what,
-                       json_kind(metadata));
-    json_object_foreach(metadata, key, value)
-    {
-        if (!json_is_string(value))
-            return err_set(err, ERR_FORMAT, "%s: __metadata__: %s is %s, expected a string", what,
-                           key, json_kind(value));
-    }
-    return ERR_OK;
-}
-
 /* Reads "shape" into t and stores the product in *n_elements. */
 static ErrCode read_shape(StTensor *t, const json_t *shape, size_t *n_elements, Err *err)
 {
@@ -196,21 +196,39 @@ static ErrCode read_shape(StTensor *t, const json_t *shape, size_t *n_elements, 
     return ERR_OK;
 }
 
+/* The row of dtypes called name; NULL when there is none. */
+static const DtypeRow *find_dtype(const char *name)
+{
+    for (size_t i = 0; i < sizeof dtypes / sizeof dtypes[0]; i++)
+        if (strcmp(name, dtypes[i].name) == 0)
+            return &dtypes[i];
+    return NULL;
+}
+
+bool safetensors_dtype_bits(const char *dtype, unsigned *bits)
+{
+    const DtypeRow *row = find_dtype(dtype);
+
+    if (row != NULL)
+        *bits = row->bits;
+    return row != NULL;
+}
+
 static ErrCode read_dtype(StTensor *t, const json_t *dtype, unsigned *bits, Err *err)
 {
-    if (!json_is_string(dtype))
+    const char *name = json_string_value(dtype);
+
+    if (name == NULL)
         return err_set(err, ERR_FORMAT, "%s: tensor %s: dtype is %s, expected a string", t->file,
                        t->name, json_kind(dtype));
-    for (size_t i = 0; i < sizeof dtypes / sizeof dtypes[0]; i++)
-        if (strcmp(json_string_value(dtype), dtypes[i].name) == 0 &&
-            json_string_length(dtype) == strlen(dtypes[i].name)) {
-            t->dtype = dtypes[i].dtype;
-            t->dtype_name = dtypes[i].name;
-            *bits = dtypes[i].bits;
-            return ERR_OK;
-        }
-    return err_set(err, ERR_FORMAT, "%s: tensor %s: unknown dtype \"%s\"", t->file, t->name,
-                   json_string_value(dtype));
+    const DtypeRow *row = strlen(name) == json_string_length(dtype) ? find_dtype(name) : NULL;
+    if (row == NULL)
+        return err_set(err, ERR_FORMAT, "%s: tensor %s: unknown dtype \"%s\"", t->file, t->name,
+                       name);
+    t->dtype = row->dtype;
+    t->dtype_name = row->name;
+    *bits = row->bits;
+    return ERR_OK;
 }
 
 /* Reads "data_offsets" into r and checks them against the size of the data part. */
@@ -284,12 +302,27 @@ static ErrCode check_tiling(Range *ranges, size_t n, size_t data_size, const cha
     return ERR_OK;
 }
 
-static const char *keep_text(Arena *memory, const char *text)
+/* text[0..n) and a NUL. */
+static const char *keep_text(Arena *memory, const char *text, size_t n)
 {
-    const size_t n = strlen(text) + 1;
-    char *copy = arena_alloc(memory, n, 1);
+    char *copy = arena_alloc(memory, n + 1, 1);
 
-    return copy == NULL ? NULL : memcpy(copy, text, n);
+    return copy == NULL ? NULL : memcpy(copy, text, n + 1);
+}
+
+/* What read_metadata keeps; an object without strings keeps nothing. */
+static bool plan_metadata(size_t *total, json_t *metadata)
+{
+    const char *key;
+    json_t *value;
+    bool fits = arena_plan(total, json_object_size(metadata), sizeof(StText));
+
+    json_object_foreach(metadata, key, value)
+    {
+        fits = fits && arena_plan(total, strlen(key) + 1, 1) &&
+               arena_plan(total, json_string_length(value) + 1, 1);
+    }
+    return fits;
 }
 
 /* Sizes the shard's memory from the parsed header: no count is taken from the file, all are
@@ -297,9 +330,9 @@ static const char *keep_text(Arena *memory, const char *text)
 static ErrCode plan_shard(Shard *s, json_t *root, const char *what, Err *err)
 {
     const char *key;
-    json_t *value;
+    json_t *value, *metadata = json_object_get(root, "__metadata__");
     size_t total = 0, n = 0;
-    bool fits = arena_plan(&total, strlen(what) + 1, 1);
+    bool fits = arena_plan(&total, strlen(what) + 1, 1) && plan_metadata(&total, metadata);
 
     json_object_foreach(root, key, value)
     {
@@ -311,10 +344,35 @@ static ErrCode plan_shard(Shard *s, json_t *root, const char *what, Err *err)
     const ErrCode code = arena_init(&s->memory, total, what, err);
     if (code != ERR_OK)
         return code;
-    s->path = keep_text(&s->memory, what);
+    s->path = keep_text(&s->memory, what, strlen(what));
     s->tensors = arena_alloc(&s->memory, n, sizeof(StTensor));
-    if (s->path == NULL || s->tensors == NULL)
+    s->texts = arena_alloc(&s->memory, json_object_size(metadata), sizeof(StText));
+    if (s->path == NULL || s->tensors == NULL || s->texts == NULL)
         return err_set(err, ERR_INTERNAL, "%s: planned too small", what);
+    return ERR_OK;
+}
+
+static ErrCode read_metadata(Shard *s, json_t *metadata, Err *err)
+{
+    const char *key;
+    json_t *value;
+
+    if (!json_is_object(metadata))
+        return err_set(err, ERR_FORMAT, "%s: __metadata__ is %s, expected an object", s->path,
+                       json_kind(metadata));
+    json_object_foreach(metadata, key, value)
+    {
+        if (!json_is_string(value))
+            return err_set(err, ERR_FORMAT, "%s: __metadata__: %s is %s, expected a string",
+                           s->path, key, json_kind(value));
+        StText *t = &s->texts[s->n_texts++];
+        t->key = keep_text(&s->memory, key, strlen(key));
+        t->n = json_string_length(value);
+        t->text = keep_text(&s->memory, json_string_value(value), t->n);
+        if (t->key == NULL || t->text == NULL)
+            return err_set(err, ERR_INTERNAL, "%s: planned too small", s->path);
+    }
+    qsort(s->texts, s->n_texts, sizeof *s->texts, compare_text_keys);
     return ERR_OK;
 }
 
@@ -331,11 +389,11 @@ static ErrCode read_entries(Shard *s, json_t *root, const unsigned char *data, s
     json_object_foreach(root, key, value)
     {
         if (strcmp(key, "__metadata__") == 0) {
-            code = check_metadata(value, s->path, err);
+            code = read_metadata(s, value, err);
         } else {
             StTensor *t = &s->tensors[s->n_tensors];
 
-            t->name = keep_text(&s->memory, key);
+            t->name = keep_text(&s->memory, key, strlen(key));
             t->file = s->path;
             t->mapped = mapped;
             if (t->name == NULL)
@@ -435,6 +493,8 @@ static ErrCode finish_single(Safetensors *st, ErrCode code, Safetensors **out)
     }
     st->tensors = st->shards[0].tensors;
     st->n_tensors = st->shards[0].n_tensors;
+    st->texts = st->shards[0].texts;
+    st->n_texts = st->shards[0].n_texts;
     *out = st;
     return ERR_OK;
 }
@@ -655,6 +715,19 @@ const StTensor *safetensors_tensors(const Safetensors *st, size_t *n)
 const StTensor *safetensors_find(const Safetensors *st, const char *name)
 {
     return find_in(st->tensors, st->n_tensors, name);
+}
+
+const char *safetensors_metadata(const Safetensors *st, const char *key, size_t *n)
+{
+    const StText wanted = {.key = key};
+    const StText *t = st->n_texts == 0 ? NULL
+                                       : bsearch(&wanted, st->texts, st->n_texts, sizeof wanted,
+                                                 compare_text_keys);
+
+    if (t == NULL)
+        return NULL;
+    *n = t->n;
+    return t->text;
 }
 
 size_t safetensors_file_bytes(const Safetensors *st)

@@ -53,6 +53,13 @@ const StTensor *safetensors_tensors(const Safetensors *st, size_t *n);
 /* By exact name; NULL when absent. O(log n). */
 const StTensor *safetensors_find(const Safetensors *st, const char *name);
 
+/* The text of a key of __metadata__, *n bytes and a NUL (it may contain NULs); NULL when absent,
+ * and for the shards of an index. Lives as long as st. O(log n). */
+const char *safetensors_metadata(const Safetensors *st, const char *key, size_t *n);
+
+/* The size of an element type of the format; false when it has none of this name. */
+bool safetensors_dtype_bits(const char *dtype, unsigned *bits) ERR_CHECK;
+
 /* Total bytes of the mapped files. */
 size_t safetensors_file_bytes(const Safetensors *st);
 

@@ -1,31 +1,6 @@
 /* tests/test_tokenizer.c: encoding and looking up against recorded vectors. */
 #include "tokenizer_rig.h"
 
-static void check_ids(const Tokenizer *t, const json_t *line)
-{
-    assert_vector(t, line, "ids", false);
-}
-
-static void check_special(const Tokenizer *t, const json_t *line)
-{
-    assert_vector(t, line, "ids_ordinary", false);
-    assert_vector(t, line, "ids_special", true);
-}
-
-static void check_decode(const Tokenizer *t, const json_t *line)
-{
-    size_t n_ids, n_want, n;
-    int32_t *ids = ids_of(json_object_get(line, "ids"), &n_ids);
-    char *want = bytes_of(json_object_get(line, "bytes"), &n_want);
-    char *got = concatenate(t, ids, n_ids, &n);
-
-    assert_int_equal(n, n_want);
-    assert_memory_equal(got, want, n);
-    free(got);
-    free(want);
-    free(ids);
-}
-
 static void gpt2_vectors(void **state)
 {
     Tokenizer *t = load_gpt2();

@@ -30,22 +30,6 @@ static void base_json(char out[MAX_FILE])
     free(vocab);
 }
 
-/* text with the first occurrence of find, which must be there, replaced. */
-static void replace(char text[MAX_FILE], const char *find, const char *with)
-{
-    char *at = strstr(text, find);
-
-    if (at == NULL)
-        fail_msg("no %s in the file to damage", find);
-
-    char *rest = strdup(at + strlen(find));
-
-    assert_non_null(rest);
-    strcpy(at, with);
-    strcat(text, rest);
-    free(rest);
-}
-
 static void assert_loads(void)
 {
     static const int32_t want[] = {256, 258};
@@ -100,9 +84,9 @@ static void accepts_what_files_may_look_like(void **state)
     write_file("tokenizer.json", text, strlen(text));
     assert_loads();
     /* Early files: no model type, no added tokens; all merges in one spelling. */
-    replace(text, "\"type\": \"BPE\", ", "");
-    replace(text, "{\"id\": 259, \"content\": \"<|endoftext|>\", \"special\": true}", "");
-    replace(text, "[\"" BLANK "t\", \"he\"]", "\"" BLANK "t he\"");
+    replace(text, MAX_FILE, "\"type\": \"BPE\", ", "");
+    replace(text, MAX_FILE, "{\"id\": 259, \"content\": \"<|endoftext|>\", \"special\": true}", "");
+    replace(text, MAX_FILE, "[\"" BLANK "t\", \"he\"]", "\"" BLANK "t he\"");
     write_file("tokenizer.json", text, strlen(text));
     assert_loads();
     free(text);
@@ -117,7 +101,7 @@ static void added_tokens_get_their_ids(void **state)
     (void)state;
     base_json(text);
     /* "!" is a byte that was declared special; " <p>" is a new token, spelled literally. */
-    replace(text, "\"added_tokens\": [",
+    replace(text, MAX_FILE, "\"added_tokens\": [",
             "\"added_tokens\": [{\"id\": 33, \"content\": \"!\", \"special\": true}, "
             "{\"id\": 260, \"content\": \" <p>\", \"special\": true}, ");
     write_file("tokenizer.json", text, strlen(text));
@@ -167,7 +151,7 @@ static void refuses_damaged_vocabularies(void **state)
     write_file("merges.txt", base_merges, strlen(base_merges));
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         base_vocab(text);
-        replace(text, cases[i].find, cases[i].with);
+        replace(text, MAX_FILE, cases[i].find, cases[i].with);
         write_file("vocab.json", text, strlen(text));
         assert_refused(cases[i].code, "vocab.json", cases[i].problem);
     }
@@ -282,7 +266,7 @@ static void refuses_damaged_tokenizer_json(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         base_json(text);
-        replace(text, cases[i].find, cases[i].with);
+        replace(text, MAX_FILE, cases[i].find, cases[i].with);
         write_file("tokenizer.json", text, strlen(text));
         assert_refused(cases[i].code, "tokenizer.json", cases[i].problem);
     }

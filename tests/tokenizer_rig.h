@@ -69,6 +69,18 @@ static inline Tokenizer *load_gpt2(void)
     return load(GPT2);
 }
 
+/* text, of room bytes, with the first occurrence of find, which must be there, replaced. */
+static inline void replace(char *text, size_t room, const char *find, const char *with)
+{
+    char *at = strstr(text, find);
+
+    if (at == NULL)
+        fail_msg("no %s in the text to damage", find);
+    assert_true(strlen(text) - strlen(find) + strlen(with) < room);
+    memmove(at + strlen(with), at + strlen(find), strlen(at + strlen(find)) + 1);
+    memcpy(at, with, strlen(with));
+}
+
 static inline void *allocate(size_t n)
 {
     void *p = malloc(n > 0 ? n : 1);
@@ -184,6 +196,31 @@ static inline void assert_vector(const Tokenizer *t, const json_t *line, const c
     free(text);
 }
 
+static inline void check_ids(const Tokenizer *t, const json_t *line)
+{
+    assert_vector(t, line, "ids", false);
+}
+
+static inline void check_special(const Tokenizer *t, const json_t *line)
+{
+    assert_vector(t, line, "ids_ordinary", false);
+    assert_vector(t, line, "ids_special", true);
+}
+
+static inline void check_decode(const Tokenizer *t, const json_t *line)
+{
+    size_t n_ids, n_want, n;
+    int32_t *ids = ids_of(json_object_get(line, "ids"), &n_ids);
+    char *want = bytes_of(json_object_get(line, "bytes"), &n_want);
+    char *got = concatenate(t, ids, n_ids, &n);
+
+    assert_int_equal(n, n_want);
+    assert_memory_equal(got, want, n);
+    free(got);
+    free(want);
+    free(ids);
+}
+
 /* Calls check for each line of a file of JSON lines; returns how many there were. */
 static inline int each_line(const char *path, const Tokenizer *t,
                             void (*check)(const Tokenizer *, const json_t *))
@@ -225,7 +262,7 @@ static inline void path_of(char out[128], const char *name)
 static inline void remove_files(void)
 {
     static const char *const names[] = {"vocab.json", "merges.txt", "tokenizer.json",
-                                        "spiece.model"};
+                                        "spiece.model", "model.bin"};
     char path[128];
 
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {

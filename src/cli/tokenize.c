@@ -80,7 +80,8 @@ static ErrCode parse_options(int argc, char **argv, Options *o, Err *err)
     return cli_no_operands(argc, argv, err);
 }
 
-/* The tokenizer of a model directory, or of the directory a model file lies in. */
+/* The tokenizer of a model, which must be there: a name that is not is a mistake, not a reason to
+ * search elsewhere. */
 static ErrCode load(Tokenizer **out, const char *given, Err *err)
 {
     char path[CLI_PATH_BYTES];
@@ -91,14 +92,6 @@ static ErrCode load(Tokenizer **out, const char *given, Err *err)
         return code;
     if (stat(path, &st) != 0)
         return err_set(err, ERR_IO, "%s: %s", path, strerror(errno));
-    if (!S_ISDIR(st.st_mode)) {
-        char *slash = strrchr(path, '/');
-
-        if (slash == NULL)
-            strcpy(path, ".");
-        else
-            slash[slash == path ? 1 : 0] = '\0';
-    }
     return tokenizer_load(out, path, err);
 }
 

@@ -14,8 +14,17 @@ typedef struct {
     uint64_t mul;  /* odd */
 } HashSeed;
 
+/* While a table is filled from a file the seed is random. A finished table gets one of these
+ * instead, the first under which no chain is longer than HASH_MAX_CHAIN: the same content then
+ * makes the same table, byte for byte, and it may be kept in a file. */
+enum { HASH_N_SEEDS = 64, HASH_MAX_CHAIN = 64 };
+
 /* A new seed from the kernel's random numbers, or from the clock when there are none. */
 HashSeed hash_seed(void);
+
+/* The i-th of the fixed seeds, 0 <= i < HASH_N_SEEDS. Written into packed files: never to be
+ * changed without their version. */
+HashSeed hash_seed_fixed(int i);
 
 /* The power of two, as its exponent (1..31), of a table for n entries. */
 int hash_bits(size_t n);

@@ -1,6 +1,6 @@
-/* tokenizer/merge_reader.c: both spellings of a list of merges.
+/* tokenizer/merge_reader.c: all spellings of a list of merges.
  *
- * May include: common. */
+ * May include: common, formats. */
 #include "tokenizer/merge_reader.h"
 
 #include <string.h>
@@ -16,13 +16,18 @@ void merge_reader_text(MergeReader *r, const char *text, size_t n)
 
 void merge_reader_json(MergeReader *r, const json_t *array)
 {
-    *r = (MergeReader){.array = array, .index = (size_t)-1};
+    *r = (MergeReader){.array = array, .name = "merges", .index = (size_t)-1};
+}
+
+void merge_reader_gguf(MergeReader *r, GgufArray strings, const char *name)
+{
+    *r = (MergeReader){.strings = strings, .name = name, .index = (size_t)-1};
 }
 
 size_t merge_reader_bound(const MergeReader *r)
 {
     if (r->text == NULL)
-        return json_array_size(r->array);
+        return r->array != NULL ? json_array_size(r->array) : r->strings.n;
 
     size_t n_lines = 1;
 
@@ -34,7 +39,10 @@ size_t merge_reader_bound(const MergeReader *r)
 
 void merge_reader_where(const MergeReader *r, Err *err)
 {
-    err_prefix(err, r->text != NULL ? "line %zu" : "merges[%zu]", r->index);
+    if (r->text != NULL)
+        err_prefix(err, "line %zu", r->index);
+    else
+        err_prefix(err, "%s[%zu]", r->name, r->index);
 }
 
 static ErrCode check_text(const char *s, size_t n, Err *err)
@@ -137,11 +145,25 @@ static ErrCode next_from_json(MergeReader *r, MergeText *out, bool *more, Err *e
     return code != ERR_OK ? code : check_text(out->right, out->n_right, err);
 }
 
+static ErrCode next_from_gguf(MergeReader *r, MergeText *out, bool *more, Err *err)
+{
+    GgufText text;
+
+    r->index++;
+    *more = gguf_next_string(&r->strings, &text);
+    return *more ? split(text.text, text.n, out, err) : ERR_OK;
+}
+
 ErrCode merge_reader_next(MergeReader *r, MergeText *out, bool *more, Err *err)
 {
-    const ErrCode code =
-        r->text != NULL ? next_from_text(r, out, more, err) : next_from_json(r, out, more, err);
+    ErrCode code;
 
+    if (r->text != NULL)
+        code = next_from_text(r, out, more, err);
+    else if (r->array != NULL)
+        code = next_from_json(r, out, more, err);
+    else
+        code = next_from_gguf(r, out, more, err);
     if (code != ERR_OK)
         merge_reader_where(r, err);
     return code;

@@ -1,7 +1,7 @@
-/* tokenizer/merge_reader.h: the merges of a model, one after the other, from merges.txt or from
- * tokenizer.json.
+/* tokenizer/merge_reader.h: the merges of a model, one after the other, from merges.txt, from
+ * tokenizer.json or from the metadata of a GGUF file.
  *
- * May include: common. */
+ * May include: common, formats. */
 #ifndef LLORCH_TOKENIZER_MERGE_READER_H
 #define LLORCH_TOKENIZER_MERGE_READER_H
 
@@ -10,13 +10,17 @@
 
 #include "common/error.h"
 #include "common/json.h"
+#include "formats/gguf.h"
 
 enum { MERGE_READER_MAX_LINE = 64 * 1024 }; /* bytes of one merge */
 
+/* One of the three is set; all are borrowed. */
 typedef struct {
-    const char *text; /* merges.txt, borrowed; NULL when the merges come from JSON */
+    const char *text; /* merges.txt, or NULL */
     size_t n_text, pos;
-    const json_t *array; /* "merges" of tokenizer.json, borrowed: "a b" or ["a", "b"] */
+    const json_t *array; /* "merges" of tokenizer.json, or NULL: "a b" or ["a", "b"] */
+    GgufArray strings;   /* what is left of GGUF's merges: "a b" */
+    const char *name;    /* of the array, for messages */
     size_t index;        /* the line, from 1, or the element, from 0, last read */
 } MergeReader;
 
@@ -30,6 +34,9 @@ void merge_reader_text(MergeReader *r, const char *text, size_t n);
 
 /* array must be a JSON array. */
 void merge_reader_json(MergeReader *r, const json_t *array);
+
+/* strings must be an array of strings; name: its key. */
+void merge_reader_gguf(MergeReader *r, GgufArray strings, const char *name);
 
 /* An upper bound of the merges to come; never more than the bytes or elements that are there. */
 size_t merge_reader_bound(const MergeReader *r);

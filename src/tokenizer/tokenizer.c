@@ -1,6 +1,6 @@
 /* tokenizer/tokenizer.c: encoding and looking up. Nothing here allocates but tokenizer_scratch_new.
  *
- * May include: common. */
+ * May include: common, formats. */
 #include "tokenizer/tokenizer.h"
 
 #include <assert.h>
@@ -21,6 +21,7 @@ void tokenizer_free(Tokenizer *t)
     if (t != NULL) {
         Arena arena = t->arena;
 
+        safetensors_close(t->file);
         arena_free(&arena);
     }
 }
@@ -53,6 +54,35 @@ const char *tokenizer_token(const Tokenizer *t, int id, size_t *n_bytes)
 
     *n_bytes = token->n;
     return t->vocabulary.bytes + token->start;
+}
+
+size_t tokenizer_token_spelled(const Tokenizer *t, int id, char *out)
+{
+    size_t n;
+    const char *bytes = tokenizer_token(t, id, &n);
+
+    if (!vocabulary_is_special(&t->vocabulary.token[id]))
+        return vocabulary_spell(bytes, n, out);
+    memcpy(out, bytes, n);
+    return n;
+}
+
+int tokenizer_token_type(const Tokenizer *t, int id)
+{
+    assert(id >= 0 && id < t->vocabulary.n_tokens);
+    return (int)t->vocabulary.token[id].type;
+}
+
+int tokenizer_n_merges(const Tokenizer *t)
+{
+    return t->merges.n_merges;
+}
+
+void tokenizer_merge(const Tokenizer *t, int rank, int *left, int *right)
+{
+    assert(rank >= 0 && rank < t->merges.n_merges);
+    *left = t->merges.merge[rank].left;
+    *right = t->merges.merge[rank].right;
 }
 
 int tokenizer_find(const Tokenizer *t, const char *bytes, size_t n_bytes)
@@ -112,15 +142,27 @@ static size_t encode_plain(const Tokenizer *t, TokenizerScratch *s, const char *
     return n_ids;
 }
 
+/* The text that stands for the end-of-text token in a prompt; NULL when there is none. A model may
+ * name an ordinary token, whose text has to be merged like any other. */
+static const char *special_text(const Tokenizer *t, size_t *n)
+{
+    if (t->end_of_text < 0)
+        return NULL;
+
+    const uint32_t type = t->vocabulary.token[t->end_of_text].type;
+    const char *text = tokenizer_token(t, t->end_of_text, n);
+
+    return *n > 0 && (type == TOKEN_CONTROL || type == TOKEN_USER_DEFINED) ? text : NULL;
+}
+
 size_t tokenizer_encode(const Tokenizer *t, TokenizerScratch *s, const char *text, size_t n,
                         bool allow_special, int32_t *ids)
 {
-    static const char name[] = TOKENIZER_END_OF_TEXT;
-    const size_t n_name = sizeof name - 1;
-    size_t pos = 0, n_ids = 0;
+    size_t pos = 0, n_ids = 0, n_name = 0;
+    const char *name = allow_special ? special_text(t, &n_name) : NULL;
 
     assert(n <= s->bpe.max_bytes);
-    while (allow_special && t->end_of_text >= 0 && pos < n) {
+    while (name != NULL && pos < n) {
         const char *found = memmem(text + pos, n - pos, name, n_name);
 
         if (found == NULL)

@@ -1,430 +1,90 @@
-/* tokenizer/tokenizer_load.c: from vocab.json and merges.txt, or tokenizer.json, to a Tokenizer.
+/* tokenizer/tokenizer_load.c: finds out which form of a tokenizer a model has.
  *
- * May include: common. */
-#include <errno.h>
+ * May include: common, formats. */
 #include <limits.h>
-#include <stdio.h>
-#include <string.h>
 #include <sys/stat.h>
 
-#include "common/json.h"
 #include "common/mapped_file.h"
-#include "common/text.h"
-#include "tokenizer/merge_reader.h"
 #include "tokenizer/tokenizer_internal.h"
 
-enum { MAX_FILE_BYTES = 256 * 1024 * 1024, MESSAGE_PIECE_BYTES = 100 };
+typedef enum { FORM_JSON, FORM_GGUF, FORM_SAFETENSORS } Form;
 
-/* What was found in the files, before it is checked. */
-typedef struct {
-    char vocab_path[PATH_MAX];  /* vocab.json, or tokenizer.json */
-    char merges_path[PATH_MAX]; /* merges.txt, or tokenizer.json */
-    json_t *root;               /* parsed vocab_path, owned */
-    json_t *vocab;              /* object: text of a token to its id */
-    json_t *added;              /* array of added tokens, or NULL */
-    MappedFile merges_file;
-    MergeReader merges;
-} Sources;
-
-static bool path_join(char out[PATH_MAX], const char *dir, const char *name)
+/* By the first bytes: names lie. A big-endian file is GGUF too, and refused as such. */
+static ErrCode detect(Form *form, const char *path, Err *err)
 {
-    const int n = snprintf(out, PATH_MAX, "%s/%s", dir, name);
+    MappedFile file = {0};
+    const ErrCode code = mapped_file_open(&file, path, 0, err);
 
-    return n >= 0 && n < PATH_MAX;
+    if (code != ERR_OK)
+        return code;
+
+    const char *kind = mapped_file_kind(file.data, file.size);
+
+    *form = FORM_JSON;
+    if (file.size >= 4 && (memcmp(file.data, "GGUF", 4) == 0 || memcmp(file.data, "FUGG", 4) == 0))
+        *form = FORM_GGUF;
+    else if (kind != NULL && strcmp(kind, "a safetensors model") == 0)
+        *form = FORM_SAFETENSORS;
+    mapped_file_close(&file);
+    return ERR_OK;
 }
 
-/* Whether the name is there at all: a dangling link or an unreadable file is, so that opening it
- * tells why it cannot be used. A path that is too long is not. */
-static bool is_there(char path[PATH_MAX], const char *dir, const char *name)
+/* The directory that a file lies in. */
+static ErrCode from_directory_of(Tokenizer **out, const char *path, Err *err)
+{
+    char dir[PATH_MAX];
+    const char *slash = strrchr(path, '/');
+    const size_t n = slash == NULL ? 0 : (size_t)(slash - path);
+
+    if (n >= sizeof dir)
+        return err_set(err, ERR_IO, "%s: the path is too long", path);
+    if (slash == NULL)
+        return tokenizer_from_json(out, ".", err);
+    memcpy(dir, path, n);
+    dir[n] = '\0';
+    return tokenizer_from_json(out, n == 0 ? "/" : dir, err);
+}
+
+static ErrCode from_safetensors(Tokenizer **out, const char *path, Err *err)
+{
+    Safetensors *file = NULL;
+    ErrCode code = safetensors_open(&file, path, err);
+
+    if (code != ERR_OK)
+        return code;
+
+    size_t n;
+    const char *format = safetensors_metadata(file, TOKENIZER_FORMAT_KEY, &n);
+
+    if (format != NULL && strcmp(format, TOKENIZER_PACKED_FORMAT) == 0) {
+        code = tokenizer_from_packed(out, file, path, err);
+        if (code != ERR_OK)
+            safetensors_close(file);
+        return code;
+    }
+    safetensors_close(file);
+    return from_directory_of(out, path, err);
+}
+
+ErrCode tokenizer_load(Tokenizer **out, const char *path, Err *err)
 {
     struct stat st;
+    Form form = FORM_JSON;
 
-    return path_join(path, dir, name) && lstat(path, &st) == 0;
-}
+    if (stat(path, &st) != 0 || S_ISDIR(st.st_mode))
+        return tokenizer_from_json(out, path, err);
 
-/* Sets the paths to vocab.json and merges.txt, or both to tokenizer.json. */
-static bool find_in(Sources *s, const char *dir)
-{
-    if (is_there(s->vocab_path, dir, "vocab.json") && is_there(s->merges_path, dir, "merges.txt"))
-        return true;
-    if (is_there(s->vocab_path, dir, "tokenizer.json")) {
-        memcpy(s->merges_path, s->vocab_path, sizeof s->merges_path);
-        return true;
-    }
-    return false;
-}
-
-static ErrCode find_files(Sources *s, const char *model_dir, Err *err)
-{
-    char parent[PATH_MAX], other[PATH_MAX];
-
-    if (!path_join(parent, model_dir, ".."))
-        return err_set(err, ERR_IO, "%s: %s", model_dir, strerror(ENAMETOOLONG));
-
-    if (find_in(s, model_dir))
-        return ERR_OK;
-    if (is_there(other, model_dir, "spiece.model") ||
-        is_there(other, model_dir, "tokenizer.model")) {
-        return err_set(err, ERR_UNSUPPORTED,
-                       "%s: SentencePiece tokenizer, expected byte-level BPE (vocab.json and "
-                       "merges.txt, or tokenizer.json)",
-                       other);
-    }
-    if (find_in(s, ".") || find_in(s, parent))
-        return ERR_OK;
-    return err_set(err, ERR_IO,
-                   "no tokenizer: neither vocab.json with merges.txt nor tokenizer.json in %s, "
-                   "in the current directory, or in %s",
-                   model_dir, parent);
-}
-
-/* NULL and absent count as "not set" everywhere in tokenizer.json. */
-static json_t *setting(const json_t *object, const char *key)
-{
-    json_t *value = json_object_get(object, key);
-
-    return json_is_null(value) ? NULL : value;
-}
-
-static bool is_type(const json_t *object, const char *name)
-{
-    const char *type = json_string_value(setting(object, "type"));
-
-    return type != NULL && strcmp(type, name) == 0;
-}
-
-/* A setting that must be off: absent, null, false, 0 or an empty string. */
-static bool is_off(const json_t *object, const char *key)
-{
-    const json_t *value = setting(object, key);
-
-    return value == NULL || json_is_false(value) ||
-           (json_is_string(value) && json_string_length(value) == 0) ||
-           (json_is_number(value) && !(json_number_value(value) != 0.0));
-}
-
-/* Refuses every setting under which tokenizer.json would encode differently from GPT-2. */
-static ErrCode check_settings(const json_t *root, const json_t *model, Err *err)
-{
-    static const char *const off[] = {"dropout", "continuing_subword_prefix", "end_of_word_suffix",
-                                      "ignore_merges"};
-    const json_t *pre = setting(root, "pre_tokenizer");
-
-    /* Early files leave the type of the model out. */
-    if (setting(model, "type") != NULL && !is_type(model, "BPE"))
-        return err_set(err, ERR_UNSUPPORTED, "model.type is not \"BPE\"");
-    for (size_t i = 0; i < sizeof off / sizeof off[0]; i++)
-        if (!is_off(model, off[i]))
-            return err_set(err, ERR_UNSUPPORTED, "model.%s is set, expected none", off[i]);
-    if (setting(root, "normalizer") != NULL)
-        return err_set(err, ERR_UNSUPPORTED, "a normalizer is set, expected none");
-    if (!is_type(pre, "ByteLevel") || !is_off(pre, "add_prefix_space") ||
-        json_is_false(setting(pre, "use_regex"))) {
-        return err_set(err, ERR_UNSUPPORTED,
-                       "pre_tokenizer is not GPT-2's, expected ByteLevel without prefix space and "
-                       "with its pattern");
-    }
-    return ERR_OK;
-}
-
-static ErrCode read_tokenizer_json(Sources *s, Err *err)
-{
-    const json_t *model = setting(s->root, "model");
-    const json_t *merges = setting(model, "merges");
-
-    if (!json_is_object(model))
-        return err_set(err, ERR_FORMAT, "no object \"model\"");
-
-    const ErrCode code = check_settings(s->root, model, err);
+    const ErrCode code = detect(&form, path, err);
 
     if (code != ERR_OK)
         return code;
-    s->vocab = setting(model, "vocab");
-    s->added = setting(s->root, "added_tokens");
-    if (!json_is_object(s->vocab))
-        return err_set(err, ERR_FORMAT, "no object \"model.vocab\"");
-    if (!json_is_array(merges))
-        return err_set(err, ERR_FORMAT, "no array \"model.merges\"");
-    if (s->added != NULL && !json_is_array(s->added))
-        return err_set(err, ERR_FORMAT, "\"added_tokens\" is not an array");
-    merge_reader_json(&s->merges, merges);
-    return ERR_OK;
-}
-
-static ErrCode open_sources(Sources *s, Err *err)
-{
-    s->root = json_parse_file(s->vocab_path, MAX_FILE_BYTES, err);
-    if (s->root == NULL)
-        return err != NULL ? err->code : ERR_FORMAT;
-    if (!json_is_object(s->root))
-        return err_set(err, ERR_FORMAT, "%s: not a JSON object", s->vocab_path);
-    if (strcmp(s->vocab_path, s->merges_path) == 0) {
-        const ErrCode code = read_tokenizer_json(s, err);
-
-        if (code != ERR_OK)
-            err_prefix(err, "%s", s->vocab_path);
-        return code;
+    switch (form) {
+    case FORM_GGUF:
+        return tokenizer_from_gguf(out, path, err);
+    case FORM_SAFETENSORS:
+        return from_safetensors(out, path, err);
+    case FORM_JSON:
+        break;
     }
-
-    const ErrCode code = mapped_file_open(&s->merges_file, s->merges_path, MAX_FILE_BYTES, err);
-
-    if (code != ERR_OK)
-        return code;
-
-    const char *kind = mapped_file_kind(s->merges_file.data, s->merges_file.size);
-
-    if (kind != NULL)
-        return err_set(err, ERR_FORMAT, "%s: this is %s, expected merges", s->merges_path, kind);
-    s->vocab = s->root;
-    merge_reader_text(&s->merges, (const char *)s->merges_file.data, s->merges_file.size);
-    return ERR_OK;
-}
-
-static void close_sources(Sources *s)
-{
-    mapped_file_close(&s->merges_file);
-    json_decref(s->root);
-}
-
-/* Checks the types of all entries and counts the tokens and the bytes of their texts. */
-static ErrCode measure(const Sources *s, size_t *n_tokens, size_t *n_bytes, Err *err)
-{
-    size_t n = 0, bytes = 0, n_key, i;
-    const char *key;
-    json_t *value;
-
-    json_object_keylen_foreach(s->vocab, key, n_key, value)
-    {
-        if (!json_is_integer(value)) {
-            return err_set(err, ERR_FORMAT, "token \"%.*s\": id is not an integer",
-                           MESSAGE_PIECE_BYTES, key);
-        }
-        n++;
-        bytes += n_key;
-    }
-    json_array_foreach(s->added, i, value)
-    {
-        const json_t *content = json_object_get(value, "content");
-
-        if (!json_is_string(content) || !json_is_integer(json_object_get(value, "id"))) {
-            return err_set(err, ERR_FORMAT,
-                           "added_tokens[%zu]: expected a string \"content\" and an integer \"id\"",
-                           i);
-        }
-        n += json_object_getn(s->vocab, json_string_value(content), json_string_length(content)) ==
-             NULL;
-        bytes += json_string_length(content);
-    }
-    if (n == 0)
-        return err_set(err, ERR_FORMAT, "the vocabulary is empty");
-    if (n > TOKENIZER_MAX_VOCAB) {
-        return err_set(err, ERR_LIMIT, "%zu tokens, at most %d are allowed", n,
-                       TOKENIZER_MAX_VOCAB);
-    }
-    *n_tokens = n;
-    *n_bytes = bytes;
-    return ERR_OK;
-}
-
-/* One element of added_tokens. A text of one character that the vocabulary holds too is a byte
- * somebody declared special, for instance for padding; it stays a byte. */
-static ErrCode add_added_token(Vocabulary *v, const Sources *s, const json_t *item, Err *err)
-{
-    const json_t *content = json_object_get(item, "content");
-    const char *text = json_string_value(content);
-    const size_t n = json_string_length(content);
-    const long long id = json_integer_value(json_object_get(item, "id"));
-    const json_t *same = json_object_getn(s->vocab, text, n);
-    const int shown = n < MESSAGE_PIECE_BYTES ? (int)n : MESSAGE_PIECE_BYTES;
-
-    if (same != NULL && json_integer_value(same) != id) {
-        return err_set(err, ERR_FORMAT, "added token \"%.*s\": id %lld, but %lld in the vocabulary",
-                       shown, text, id, (long long)json_integer_value(same));
-    }
-    if (same != NULL && text_utf8_count(text, n) == 1)
-        return ERR_OK;
-    if (!json_is_true(json_object_get(item, "special")) &&
-        strcmp(text, TOKENIZER_END_OF_TEXT) != 0) {
-        return err_set(err, ERR_UNSUPPORTED,
-                       "added token \"%.*s\" is not special: added words are not supported", shown,
-                       text);
-    }
-    return vocabulary_add(v, id, text, n, true, err);
-}
-
-static ErrCode fill_vocabulary(Vocabulary *v, const Sources *s, Err *err)
-{
-    size_t n_key, i;
-    const char *key;
-    json_t *value;
-
-    json_array_foreach(s->added, i, value)
-    {
-        const ErrCode code = add_added_token(v, s, value, err);
-
-        if (code != ERR_OK)
-            return code;
-    }
-    json_object_keylen_foreach(s->vocab, key, n_key, value)
-    {
-        const bool special = n_key == sizeof TOKENIZER_END_OF_TEXT - 1 &&
-                             memcmp(key, TOKENIZER_END_OF_TEXT, n_key) == 0;
-
-        if (s->added != NULL && vocabulary_find(v, key, n_key, true) >= 0)
-            continue; /* an added token, there already with this id */
-
-        const ErrCode code = vocabulary_add(v, json_integer_value(value), key, n_key, special, err);
-
-        if (code != ERR_OK)
-            return code;
-    }
-    return vocabulary_finish(v, err);
-}
-
-/* The token of a piece of a merge; the bytes of the piece go to out, their number to *n_out. */
-static ErrCode find_piece(const Vocabulary *v, const char *text, size_t n, char *out, size_t *n_out,
-                          int *id, Err *err)
-{
-    *id = vocabulary_spelled(text, n, out, n_out) ? vocabulary_find(v, out, *n_out, false) : -1;
-    if (*id < 0) {
-        return err_set(err, ERR_FORMAT, "\"%.*s\" is not in the vocabulary",
-                       n < MESSAGE_PIECE_BYTES ? (int)n : MESSAGE_PIECE_BYTES, text);
-    }
-    return ERR_OK;
-}
-
-static ErrCode add_merge(MergeTable *m, const Vocabulary *v, const MergeText *text, Err *err)
-{
-    char bytes[2 * MERGE_READER_MAX_LINE]; /* of the left piece, then of the right one */
-    size_t n_left, n_right;
-    int left, right;
-    ErrCode code = find_piece(v, text->left, text->n_left, bytes, &n_left, &left, err);
-
-    if (code == ERR_OK)
-        code = find_piece(v, text->right, text->n_right, bytes + n_left, &n_right, &right, err);
-    if (code != ERR_OK)
-        return code;
-
-    const int result = vocabulary_find(v, bytes, n_left + n_right, false);
-
-    if (result < 0) {
-        return err_set(err, ERR_FORMAT, "\"%.*s\" and \"%.*s\" joined are not in the vocabulary",
-                       text->n_left < MESSAGE_PIECE_BYTES ? (int)text->n_left : MESSAGE_PIECE_BYTES,
-                       text->left,
-                       text->n_right < MESSAGE_PIECE_BYTES ? (int)text->n_right
-                                                           : MESSAGE_PIECE_BYTES,
-                       text->right);
-    }
-    return merge_table_add(m, left, right, result, err);
-}
-
-static ErrCode fill_merges(MergeTable *m, const Vocabulary *v, MergeReader *r, Err *err)
-{
-    for (;;) {
-        MergeText text;
-        bool more;
-        ErrCode code = merge_reader_next(r, &text, &more, err);
-
-        if (code != ERR_OK)
-            return code;
-        if (!more)
-            break;
-        code = add_merge(m, v, &text, err);
-        if (code != ERR_OK) {
-            merge_reader_where(r, err);
-            return code;
-        }
-    }
-    return m->n_merges > 0 ? ERR_OK : err_set(err, ERR_FORMAT, "no merges");
-}
-
-typedef struct {
-    size_t total_bytes; /* of the arena */
-    size_t text_bytes;
-    int n_tokens, max_merges;
-} Sizes;
-
-/* A token of n bytes can be split in n - 1 ways and each is a merge at most once, so what comes
- * from the files bounds the merges in two ways; the smaller one sizes the table. */
-static ErrCode plan(Sizes *out, const Sources *s, Err *err)
-{
-    const size_t bound = merge_reader_bound(&s->merges);
-    size_t n_tokens = 0, total = 0;
-    Sizes p = {0};
-    const ErrCode code = measure(s, &n_tokens, &p.text_bytes, err);
-
-    if (code != ERR_OK) {
-        err_prefix(err, "%s", s->vocab_path);
-        return code;
-    }
-    if (bound == 0)
-        return err_set(err, ERR_FORMAT, "%s: no merges", s->merges_path);
-    p.n_tokens = (int)n_tokens;
-    p.max_merges = (int)(bound < p.text_bytes ? bound : p.text_bytes);
-    if (!arena_plan(&total, 1, sizeof(Tokenizer)) ||
-        !vocabulary_plan(&total, p.n_tokens, p.text_bytes) ||
-        !merge_table_plan(&total, p.max_merges))
-        return err_set(err, ERR_LIMIT, "%s: vocabulary too large", s->vocab_path);
-    p.total_bytes = total;
-    *out = p;
-    return ERR_OK;
-}
-
-/* Everything lies in one arena, the Tokenizer itself included. */
-static ErrCode build(Tokenizer **out, Sources *s, Err *err)
-{
-    const HashSeed seed = hash_seed();
-    Arena arena = {0};
-    Sizes p = {0};
-    ErrCode code = plan(&p, s, err);
-
-    if (code == ERR_OK)
-        code = arena_init(&arena, p.total_bytes, "tokenizer", err);
-    if (code != ERR_OK)
-        return code;
-
-    Tokenizer *t = arena_alloc(&arena, 1, sizeof *t);
-
-    if (t == NULL) {
-        code = err_set(err, ERR_MEMORY, "no room for the tokenizer");
-        goto fail;
-    }
-    code = vocabulary_init(&t->vocabulary, &arena, p.n_tokens, p.text_bytes, seed, err);
-    if (code == ERR_OK)
-        code = merge_table_init(&t->merges, &arena, p.max_merges, seed, err);
-    if (code != ERR_OK)
-        goto fail;
-    code = fill_vocabulary(&t->vocabulary, s, err);
-    if (code != ERR_OK) {
-        err_prefix(err, "%s", s->vocab_path);
-        goto fail;
-    }
-    code = fill_merges(&t->merges, &t->vocabulary, &s->merges, err);
-    if (code != ERR_OK) {
-        err_prefix(err, "%s", s->merges_path);
-        goto fail;
-    }
-    t->end_of_text = vocabulary_find(&t->vocabulary, TOKENIZER_END_OF_TEXT,
-                                     sizeof TOKENIZER_END_OF_TEXT - 1, true);
-    t->kind = "hf-json";
-    t->arena = arena;
-    *out = t;
-    return ERR_OK;
-
-fail:
-    arena_free(&arena);
-    return code;
-}
-
-ErrCode tokenizer_load(Tokenizer **out, const char *model_dir, Err *err)
-{
-    Sources s = {0};
-    ErrCode code = find_files(&s, model_dir, err);
-
-    if (code == ERR_OK)
-        code = open_sources(&s, err);
-    if (code == ERR_OK)
-        code = build(out, &s, err);
-    close_sources(&s);
-    return code;
+    return from_directory_of(out, path, err);
 }

@@ -67,8 +67,8 @@ $(LIB): $(LIB_OBJ)
 	@rm -f $@
 	ar rcs $@ $^
 
-# Only the file of an instruction set gets its flags; everything else is baseline, so one binary runs everywhere.
-$(BUILD)/src/kernels/kernels_avx2.o: ISA_FLAGS := $(if $(findstring x86_64,$(shell $(CC) -dumpmachine)),-mavx2 -mfma -mf16c)
+# Only the files of an instruction set get its flags; everything else is baseline, so one binary runs everywhere.
+$(patsubst %.c,$(BUILD)/%.o,$(wildcard src/kernels/kernels_avx2*.c)): ISA_FLAGS := $(if $(findstring x86_64,$(shell $(CC) -dumpmachine)),-mavx2 -mfma -mf16c)
 
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
@@ -117,20 +117,17 @@ arm64: ## all C tests, built for aarch64 and run under qemu-user
 	  DEPS_LIBS="-L$(ARM64_ROOT)/usr/lib/aarch64-linux-gnu -levent_core -ljansson"
 
 BENCH_MODEL ?= build/gpt2-medium-random
-BENCH_ROUNDS ?= 7
+BENCH_ROUNDS ?= 5
+BENCH_FLAGS ?=
 
 build/make-model: tools/make_model.c $(LIB)
-	$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
-
-$(BUILD)/bench/%: bench/%.c $(LIB)
-	@mkdir -p $(@D)
 	$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
 
 build/gpt2-medium-random: build/make-model
 	build/make-model --shape gpt2-medium --dtype f32 --seed 1 --out $@
 
-bench: $(BUILD)/bench/decode $(BIN) $(BENCH_MODEL) ## speed on one core; makes a random Medium-shaped model (1.4 GB) first
-	$(BUILD)/bench/decode $(BENCH_MODEL) $(BENCH_ROUNDS)
+bench: $(BIN) $(BENCH_MODEL) ## speed on one core, GPT-2 Medium's shape in all types (minutes, 2 GB); then a worker's answers meanwhile
+	$(BIN) bench --shape gpt2-medium --rounds $(BENCH_ROUNDS) $(BENCH_FLAGS)
 	LLORCH_BIN=$(BIN) bench/health.py $(BENCH_MODEL)
 
 tidy: ## clang-tidy over src/

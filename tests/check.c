@@ -147,19 +147,22 @@ float *check_copy(const float *src, size_t n)
 Linear check_linear(const float *w, KernOrder order, const float *bias, int n_in, int n_out)
 {
     float *panels = check_buffer(kern_pad((size_t)n_out) * (size_t)n_in);
+    const KernMatrix m = {.type = KERN_F32, .n = n_out, .k = n_in, .panels = panels};
     size_t bad;
 
-    need(kern_pack(panels, w, KERN_F32, order, (size_t)n_out, (size_t)n_in, &bad), "weights", NULL);
-    return (Linear){.panels = panels, .bias = bias, .n_in = n_in, .n_out = n_out};
+    need(kern_pack(panels, NULL, KERN_F32, (size_t)n_out, (size_t)n_in, 0, (size_t)n_out, w, KERN_F32, order,
+                   &bad),
+         "weights", NULL);
+    return (Linear){.w = m, .bias = bias};
 }
 
 float *check_unpack(const Linear *l)
 {
-    const size_t n_in = (size_t)l->n_in, n_out = (size_t)l->n_out;
+    const size_t n_in = (size_t)l->w.k, n_out = (size_t)l->w.n;
     float *w = check_buffer(n_in * n_out), *row = check_buffer(n_in);
 
     for (size_t o = 0; o < n_out; o++) {
-        kern_unpack_row(row, l->panels, o, n_in);
+        kern_unpack_row(row, &l->w, o);
         for (size_t i = 0; i < n_in; i++)
             w[i * n_out + o] = row[i];
     }
@@ -171,7 +174,7 @@ float *check_scratch(const CheckModel *m, int n_tokens)
     const Gpt2Config *c = &m->model.config;
     const int widest = c->ffn_dim > c->dim ? c->ffn_dim : c->dim;
 
-    return check_buffer(kern_linear_scratch((size_t)n_tokens, (size_t)widest));
+    return check_buffer(kern_input_bytes((size_t)n_tokens, (size_t)widest) / sizeof(float));
 }
 
 Gpt2Run *check_run(const Gpt2 *m, const Kernels *k, int n_ctx)
@@ -181,7 +184,7 @@ Gpt2Run *check_run(const Gpt2 *m, const Kernels *k, int n_ctx)
     Err err = {0};
 
     need(run != NULL, "run", NULL);
-    need(gpt2_run_init(run, m, k, n_ctx, n_ctx < GPT2_MAX_CHUNK ? n_ctx : GPT2_MAX_CHUNK, &err) ==
+    need(gpt2_run_init(run, m, k, n_ctx, n_ctx < GPT2_MAX_CHUNK ? n_ctx : GPT2_MAX_CHUNK, KERN_F32, &err) ==
              ERR_OK,
          "run", &err);
     check.runs[at] = run;
@@ -197,9 +200,9 @@ KvCache *check_cache(int n_layers, int n_heads, int head_dim, int n_ctx)
     Err err = {0};
 
     need(cache != NULL, "cache", NULL);
-    need(kv_cache_plan(&total, n_layers, n_heads, head_dim, n_ctx, &err) == ERR_OK &&
+    need(kv_cache_plan(&total, KERN_F32, n_layers, n_heads, head_dim, n_ctx, &err) == ERR_OK &&
              arena_init(arena, total, "cache", &err) == ERR_OK &&
-             kv_cache_init(cache, arena, n_layers, n_heads, head_dim, n_ctx, &err) == ERR_OK,
+             kv_cache_init(cache, arena, KERN_F32, n_layers, n_heads, head_dim, n_ctx, &err) == ERR_OK,
          "cache", &err);
     check.caches[at] = cache;
     return cache;

@@ -84,11 +84,11 @@ static void wrong_weights(const CheckModel *m)
                     "%s caught: no bias (k)", m->name);
 
     wrong.c_attn =
-        check_linear(w, KERN_IN_OUT, right.c_attn.bias, right.c_attn.n_in, right.c_attn.n_out);
+        check_linear(w, KERN_IN_OUT, right.c_attn.bias, right.c_attn.w.k, right.c_attn.w.n);
     CHECK_CLOSE(run(&wrong, isa, in->data, in->rows, scratch).q, q->data, q->n, TOL_QKV,
                 "%s: weights unpacked and packed again give the same", m->name);
     wrong.c_attn =
-        check_linear(w, KERN_OUT_IN, right.c_attn.bias, right.c_attn.n_in, right.c_attn.n_out);
+        check_linear(w, KERN_OUT_IN, right.c_attn.bias, right.c_attn.w.k, right.c_attn.w.n);
     CHECK_NOT_CLOSE(run(&wrong, isa, in->data, in->rows, scratch).q, q->data, q->n, TOL_QKV,
                     "%s caught: weights read as [out, in]", m->name);
 }
@@ -139,7 +139,7 @@ static void vector(const Kernels *isa)
     for (int n = 0; n < 2 * D; n++)
         x[n] = (float)(0.5 * sin((double)((float)n * 0.001f)));
     l.c_attn = check_linear(w, KERN_IN_OUT, b, D, 3 * D);
-    r = run(&l, isa, x, 2, check_buffer(kern_linear_scratch(2, D)));
+    r = run(&l, isa, x, 2, check_buffer(kern_input_bytes(2, D) / sizeof(float)));
     CHECK_CLOSE(r.q, q0, 5, TOL_QKV, "S4 %s: q of row 0", isa->name);
     CHECK_CLOSE(r.k, k0, 5, TOL_QKV, "S4 %s: k of row 0", isa->name);
     CHECK_CLOSE(r.v, v0, 5, TOL_QKV, "S4 %s: v of row 0", isa->name);

@@ -10,7 +10,7 @@ static void write_rows(KvCache *c, int layer, int start, const float *k, const f
     Err err = {0};
     const size_t row = (size_t)c->n_heads * (size_t)c->head_dim;
 
-    if (kv_cache_write(c, layer, start, k, v, row, n, &err) != ERR_OK)
+    if (kv_cache_write(c, check_first_isa(), layer, start, k, v, row, n, &err) != ERR_OK)
         check_bail("kv_cache_write: %s", err.msg);
 }
 
@@ -97,7 +97,7 @@ static void borders(const CheckModel *m)
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         Err err = {0};
         const ErrCode code =
-            kv_cache_write(cache, 0, bad[i].start, v->data, k->data, dim, bad[i].rows, &err);
+            kv_cache_write(cache, check_first_isa(), 0, bad[i].start, v->data, k->data, dim, bad[i].rows, &err);
 
         kv_cache_read(cache, 0, got_k, got_v, n);
         CHECK(code == ERR_LIMIT && memcmp(got_k, before_k, k->n * sizeof *got_k) == 0 &&

@@ -23,7 +23,7 @@ static KvCache *cache_of(const float *k, int n_tokens, int n_heads, int head_dim
     KvCache *cache = check_cache(1, n_heads, head_dim, n_tokens);
     Err err = {0};
 
-    if (kv_cache_write(cache, 0, 0, k, k, (size_t)n_heads * (size_t)head_dim, n_tokens, &err) !=
+    if (kv_cache_write(cache, check_first_isa(), 0, 0, k, k, (size_t)n_heads * (size_t)head_dim, n_tokens, &err) !=
         ERR_OK)
         check_bail("cache: %s", err.msg);
     return cache;
@@ -47,9 +47,9 @@ static Stages run(const Kernels *isa, const float *q, const KvCache *cache, int 
             float inv;
 
             n_seen = n_seen < n_keys ? n_seen : n_keys;
-            scores_forward(isa, row, query, cache, 0, head, n_keys, rule.scale);
+            scores_forward(isa, row, 0, query, 0, 1, cache, 0, head, n_keys, rule.scale);
             memcpy(s.scores + at, row, (size_t)n_keys * sizeof *row);
-            scores_forward(isa, row, query, cache, 0, head, n_seen, rule.scale);
+            scores_forward(isa, row, 0, query, 0, 1, cache, 0, head, n_seen, rule.scale);
             for (int i = 0; i < n_keys; i++)
                 s.masked[at + (size_t)i] = i < n_seen ? row[i] : -INFINITY;
             inv = scores_softmax(isa, row, n_seen);

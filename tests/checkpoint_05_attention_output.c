@@ -20,7 +20,7 @@ static KvCache *values_of(const CheckModel *m)
     KvCache *cache = check_cache(1, c->n_heads, c->head_dim, v->rows);
     Err err = {0};
 
-    if (kv_cache_write(cache, 0, 0, k->data, v->data, (size_t)c->dim, v->rows, &err) != ERR_OK)
+    if (kv_cache_write(cache, check_first_isa(), 0, 0, k->data, v->data, (size_t)c->dim, v->rows, &err) != ERR_OK)
         check_bail("cache: %s", err.msg);
     return cache;
 }
@@ -40,8 +40,8 @@ static float *merge(const CheckModel *m, const Kernels *isa, Variant variant)
             const int from = variant.swap_heads ? (h + 1) % c->n_heads : h;
             const int n_keys = variant.probs != NULL ? n : t + 1;
 
-            output_values(isa, o, p + ((size_t)h * (size_t)n + (size_t)t) * (size_t)n, 1.0f, cache,
-                          0, from, n_keys);
+            output_values(isa, o, 0, p + ((size_t)h * (size_t)n + (size_t)t) * (size_t)n, 0,
+                          &(const float){1.0f}, 1, cache, 0, from, n_keys);
             for (int e = 0; e < c->head_dim; e++)
                 merged[t * c->dim + (variant.interleave_heads ? e * c->n_heads + h
                                                               : h * c->head_dim + e)] = o[e];
@@ -123,8 +123,8 @@ static void mistakes(const CheckModel *m)
     const Kernels *isa = check_first_isa();
     const Linear *l = &m->model.blocks[0].attention.output.c_proj;
     const float *w = check_unpack(l);
-    const size_t dim = (size_t)l->n_out, last = want->n - dim;
-    const AttentionOutput transposed = {check_linear(w, KERN_OUT_IN, l->bias, l->n_in, l->n_out)};
+    const size_t dim = (size_t)l->w.n, last = want->n - dim;
+    const AttentionOutput transposed = {check_linear(w, KERN_OUT_IN, l->bias, l->w.k, l->w.n)};
     AttentionOutput no_bias = {*l};
     const float *unmasked = output(m, isa, (Variant){.probs = unmasked_probs(m, isa)});
 

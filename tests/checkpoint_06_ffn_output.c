@@ -6,8 +6,8 @@
 
 static float *run(const CheckModel *m, const Ffn *f, const Kernels *isa, const float *x, int n)
 {
-    float *y = check_buffer((size_t)n * (size_t)f->c_proj.n_out);
-    float *hidden = check_buffer((size_t)n * (size_t)f->c_fc.n_out);
+    float *y = check_buffer((size_t)n * (size_t)f->c_proj.w.n);
+    float *hidden = check_buffer((size_t)n * (size_t)f->c_fc.w.n);
 
     if (!ffn_forward(f, isa, y, x, n, hidden, check_scratch(m, n), NULL))
         check_bail("ffn_forward stopped without a tap");
@@ -69,18 +69,18 @@ static void mistakes(const CheckModel *m)
     CHECK_NOT_CLOSE(run(m, &wrong, isa, in->data, n), want->data, want->n, TOL_FFN,
                     "%s caught: c_proj without bias", m->name);
     wrong = *right;
-    wrong.c_fc = check_linear(check_unpack(fc), KERN_OUT_IN, fc->bias, fc->n_in, fc->n_out);
+    wrong.c_fc = check_linear(check_unpack(fc), KERN_OUT_IN, fc->bias, fc->w.k, fc->w.n);
     CHECK_NOT_CLOSE(run(m, &wrong, isa, in->data, n), want->data, want->n, TOL_FFN,
                     "%s caught: c_fc read as [out, in]", m->name);
     wrong = *right;
     wrong.c_proj =
-        check_linear(check_unpack(proj), KERN_OUT_IN, proj->bias, proj->n_in, proj->n_out);
+        check_linear(check_unpack(proj), KERN_OUT_IN, proj->bias, proj->w.k, proj->w.n);
     CHECK_NOT_CLOSE(run(m, &wrong, isa, in->data, n), want->data, want->n, TOL_FFN,
                     "%s caught: c_proj read as [out, in]", m->name);
     wrong = *right;
-    wrong.c_fc.n_out /= 2;
+    wrong.c_fc.w.n /= 2;
     wrong.c_proj =
-        check_linear(check_unpack(proj), KERN_IN_OUT, proj->bias, wrong.c_fc.n_out, proj->n_out);
+        check_linear(check_unpack(proj), KERN_IN_OUT, proj->bias, wrong.c_fc.w.n, proj->w.n);
     CHECK_NOT_CLOSE(run(m, &wrong, isa, in->data, n), want->data, want->n, TOL_FFN,
                     "%s caught: half the width", m->name);
 }

@@ -117,7 +117,7 @@ static void mistakes(const CheckModel *m)
     char name[40];
     Gpt2 wrong = m->model;
 
-    CHECK(m->model.head.panels == m->model.embedding.wte, "%s: the head is wte itself", m->name);
+    CHECK(m->model.head.w.panels == m->model.embedding.wte.panels, "%s: the head is wte itself", m->name);
     CHECK(m->model.head.bias == NULL, "%s: the head has no bias", m->name);
     if (c->n_layers > 16)
         check_bail("%s: more than 16 blocks", m->name);
@@ -148,7 +148,7 @@ static void mistakes(const CheckModel *m)
     CHECK_NOT_CLOSE(logits(m, &wrong, isa), want->data, want->n, TOL_LOGITS,
                     "%s caught: a head with bias", m->name);
     for (size_t i = 0; i < n_vocab; i++)
-        kern_unpack_row(wte + i * dim, m->model.embedding.wte, i, dim);
+        kern_unpack_row(wte + i * dim, &m->model.embedding.wte, i);
     wrong = m->model;
     wrong.head = check_linear(wte, KERN_IN_OUT, NULL, c->dim, c->vocab_size);
     CHECK_NOT_CLOSE(logits(m, &wrong, isa), want->data, want->n, TOL_LOGITS,

@@ -164,7 +164,7 @@ static void published(const char *variable, const char *name)
         return;
     }
     if (kernels_select(&k, NULL, &err) != ERR_OK || gpt2_load(&model, dir, NULL, &err) != ERR_OK ||
-        tokenizer_load(&tokenizer, model.dir, &err) != ERR_OK ||
+        tokenizer_load(&tokenizer, model.path, &err) != ERR_OK ||
         verify_run(&table, &model, tokenizer, k, &options, NULL, &err) != ERR_OK)
         check_true(false, "%s: %s", name, err.msg);
     for (int i = 0; i < table.n_rows; i++)

@@ -17,7 +17,8 @@ typedef struct {
     char text[WORD_BYTES], end[WORD_BYTES], fail[WORD_BYTES];
     char stop[BACKEND_MAX_STOP_CHARS * 4 + 1];
     int n_tokens, size, delay_ms, prompt_ms, deaf_ms;
-    int n_prompt, n_done;
+    int n_prompt, n_cached, n_done;
+    int idle_left, n_idle; /* steps of idle() */
     bool prompt_done, running;
     char *big; /* MAX_SIZE times x */
 } Stub;
@@ -95,6 +96,8 @@ static ErrCode stub_start(Backend *b, const BackendRequest *request, Err *err)
     snprintf(s->text, sizeof s->text, "STUB|RESPONSE");
     s->end[0] = s->fail[0] = '\0';
     word(p, "text", s->text);
+    if (number(p, "idle", 0) != 0)
+        snprintf(s->text, sizeof s->text, "%d", s->n_idle);
     word(p, "end", s->end);
     word(p, "fail", s->fail);
     s->n_tokens = number(p, "tokens", count_pieces(s->text));
@@ -104,6 +107,7 @@ static ErrCode stub_start(Backend *b, const BackendRequest *request, Err *err)
     s->delay_ms = number(p, "delay", 0);
     s->prompt_ms = number(p, "prompt", 0);
     s->deaf_ms = number(p, "deaf", 0);
+    s->n_cached = number(p, "cached", 0);
     s->n_done = 0;
     s->prompt_done = false;
     s->stop[0] = '\0';
@@ -205,6 +209,20 @@ static int stub_n_prompt_tokens(const Backend *b)
     return const_stub_of(b)->n_prompt;
 }
 
+static int stub_n_cached_tokens(const Backend *b)
+{
+    return const_stub_of(b)->n_cached;
+}
+
+static bool stub_idle(Backend *b)
+{
+    Stub *s = stub_of(b);
+
+    sleep_ms(1);
+    s->n_idle++;
+    return --s->idle_left > 0;
+}
+
 static void stub_free(Backend *b)
 {
     free(stub_of(b)->big);
@@ -219,6 +237,8 @@ Backend *stub_backend_new(const char *model_name, int n_ctx)
                                    .step = stub_step,
                                    .cancel = stub_cancel,
                                    .n_prompt_tokens = stub_n_prompt_tokens,
+                                   .n_cached_tokens = stub_n_cached_tokens,
+                                   .idle = stub_idle,
                                    .free = stub_free};
     Stub *s = calloc(1, sizeof *s);
 
@@ -240,4 +260,9 @@ Backend *stub_backend_new(const char *model_name, int n_ctx)
                             .model_bytes = 1000,
                             .memory_bytes = 1500};
     return &s->base;
+}
+
+void stub_backend_set_idle(Backend *b, int n_steps)
+{
+    stub_of(b)->idle_left = n_steps;
 }

@@ -7,8 +7,10 @@
  *   delay=MS      computing time per token, with a yield every millisecond
  *   prompt=MS     the same before the first token
  *   deaf=MS       computing time per token without any yield
- *   end=eos|stop  the end when the tokens run out, instead of MAX_TOKENS (stop: the request's first stop)
- *   fail=start|numeric|memory|internal   after the tokens, or at the start
+ *   cached=N      so many prompt tokens are said to have been reused
+ *   idle=1        the tokens' text is the number of idle steps so far
+ *   end=eos|stop  the end when the tokens run out, instead of MAX_TOKENS (stop: the request's first
+ * stop) fail=start|numeric|memory|internal   after the tokens, or at the start
  *
  * A prompt has as many tokens as words. */
 #ifndef LLORCH_TESTS_STUB_BACKEND_H
@@ -18,5 +20,8 @@
 
 /* NULL: out of memory. Freed through its ops. */
 Backend *stub_backend_new(const char *model_name, int n_ctx);
+
+/* How many steps of a millisecond idle() takes until nothing is left: 1 unless this says more. */
+void stub_backend_set_idle(Backend *b, int n_steps);
 
 #endif

@@ -1,9 +1,12 @@
 /* tests/stub_worker.c: the worker with the stub backend, for tests whose timing must not depend on
  * a model. It takes llorch-cpud's flags, and from the environment:
  *
- *   STUB_LOAD_MS           how long loading takes          STUB_LOAD_FAIL   loading fails in the
- * end with this text STUB_KEEP_ALIVE_MS     silence before a comment        STUB_WRITE_TIMEOUT_MS
- * for clients that do not read STUB_N_CTX             context length (1024) */
+ *   STUB_LOAD_MS            how long loading takes
+ *   STUB_LOAD_FAIL          loading fails in the end with this text
+ *   STUB_KEEP_ALIVE_MS      silence before a comment
+ *   STUB_WRITE_TIMEOUT_MS   for clients that do not read
+ *   STUB_N_CTX              context length (1024)
+ *   STUB_IDLE_STEPS         milliseconds of work while nothing runs (1) */
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -45,6 +48,8 @@ static Backend *load(void *ctx, bool (*progress)(void *, double), void *progress
                          o->max_context > 0 ? o->max_context : environment_int("STUB_N_CTX", 1024));
     if (b == NULL)
         err_set(err, ERR_MEMORY, "out of memory");
+    else
+        stub_backend_set_idle(b, environment_int("STUB_IDLE_STEPS", 1));
     return b;
 }
 

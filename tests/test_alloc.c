@@ -1,19 +1,10 @@
 /* tests/test_alloc.c: between the first prompt byte and the last token nothing is allocated, grown
- * or freed; and when the n-th allocation of a start fails, the start fails with a message and
+ * or freed, in any type and from any form of a model; and when the n-th allocation of a start fails, the start fails with a message and
  * leaves nothing behind, for every n.
  *
  * Linked with --wrap for malloc and its family (Makefile): calls from our objects go through the
  * functions below. mmap, which arenas use, is seen as well. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/mman.h>
-
-#include <cmocka.h>
+#include "model_file_rig.h"
 
 #include "backend/cpu_backend.h"
 
@@ -77,49 +68,120 @@ int __wrap_munmap(void *at, size_t size)
     return __real_munmap(at, size);
 }
 
-static const char model[] = "tests/data/tiny-gpt2";
+/* ---- Jobs ---- */
 
-static void a_job_allocates_nothing(void **state)
+static Backend *load_backend(const CpuBackendOptions *o)
 {
-    const CpuBackendOptions options = {.model_path = model};
-    BackendRequest request = {.prompt = {"What news?", 10},
+    Backend *b = NULL;
+    Err err = {0};
+
+    if (cpu_backend_load(&b, o, &err) != ERR_OK)
+        fail_msg("%s", err.msg);
+    return b;
+}
+
+/* Every step of one job, with all filters of the sampler and a stop string; how many of its prompt
+ * tokens were taken over. */
+static int run_job(Backend *b, const char *prompt)
+{
+    BackendRequest request = {.prompt = {prompt, strlen(prompt)},
                               .max_tokens = 50,
                               .sampling = sampling_defaults(),
                               .stops = {{"never to be found", 17}},
                               .n_stops = 1};
-    Backend *b = NULL;
+    BackendStep step = {.kind = STEP_PROMPT};
+    int n_tokens = 0;
     Err err = {0};
 
-    (void)state;
     request.sampling.top_k = 40;
     request.sampling.top_p = 0.9f;
     request.sampling.min_p = 0.01f;
     request.sampling.repetition_penalty = 1.2f;
-    assert_int_equal(cpu_backend_load(&b, &options, &err), ERR_OK);
-    for (int job = 0; job < 3; job++) {
-        BackendStep step = {.kind = STEP_PROMPT};
-        int n_tokens = 0;
-
-        n_calls = 0;
-        assert_true(b->ops->count_tokens(b, request.prompt) > 0);
-        assert_int_equal(b->ops->start(b, &request, &err), ERR_OK);
-        while (step.kind != STEP_END) {
-            assert_int_equal(b->ops->step(b, NULL, &step, &err), ERR_OK);
-            n_tokens += step.kind == STEP_TOKEN;
-        }
-        assert_true(n_tokens > 10);
-        assert_int_equal(n_calls, 0);
+    assert_true(b->ops->count_tokens(b, request.prompt) > 0);
+    assert_int_equal(b->ops->start(b, &request, &err), ERR_OK);
+    while (step.kind != STEP_END) {
+        assert_int_equal(b->ops->step(b, NULL, &step, &err), ERR_OK);
+        n_tokens += step.kind == STEP_TOKEN;
     }
-    b->ops->free(b);
+    assert_true(n_tokens > 10);
+    return b->ops->n_cached_tokens(b);
 }
 
-static void every_failing_allocation_of_a_start_is_an_error(void **state)
+static void check_jobs(const CpuBackendOptions *o)
 {
-    const CpuBackendOptions options = {.model_path = model};
+    Backend *b = load_backend(o);
+
+    n_calls = 0;
+    assert_int_equal(run_job(b, "What news?"), 0);
+    assert_true(run_job(b, "What news?") > 0); /* from the cache of the job before */
+    assert_true(run_job(b, "What else?") > 0);
+    assert_int_equal(run_job(b, "Good day."), 0);
+    while (b->ops->idle(b))
+        ;
+    assert_int_equal(n_calls, 0);
+    b->ops->free(b);
+    assert_true(n_calls > 0); /* they are counted */
+}
+
+static void a_job_allocates_nothing(void **state)
+{
+    const CpuBackendOptions options = {.model_path = TINY};
+
+    (void)state;
+    check_jobs(&options);
+}
+
+static void a_job_allocates_nothing_in_any_type(void **state)
+{
+    (void)state;
+    for (int type = 0; type < KERN_TYPE_COUNT; type++)
+        for (int i = 0; kernels_available(i) != NULL; i++) {
+            const CpuBackendOptions options = {.model_path = TINY,
+                                               .isa = kernels_available(i)->name,
+                                               .has_type = true,
+                                               .type = (KernType)type,
+                                               .kv_type = i % 2 == 0 ? KERN_F16 : KERN_F32};
+
+            check_jobs(&options);
+        }
+}
+
+/* ---- Forms of a model ---- */
+
+/* The model as type, as a GGUF file or packed. */
+static const char *make_file(bool packed, KernType type)
+{
+    const char *path = path_of(packed ? "a.packed" : "a.gguf");
+
+    MUST_RUN(packed ? cli_pack : cli_quantize, packed ? "pack" : "quantize", "--model", TINY,
+             "--type", type_names[type], "--out", path);
+    return path;
+}
+
+static void a_job_allocates_nothing_with_a_gguf_file(void **state)
+{
+    const CpuBackendOptions options = {.model_path = make_file(false, KERN_Q4_0),
+                                       .kv_type = KERN_F16};
+
+    (void)state;
+    check_jobs(&options);
+}
+
+static void a_job_allocates_nothing_with_a_packed_file(void **state)
+{
+    const CpuBackendOptions options = {.model_path = make_file(true, KERN_Q8_0)};
+
+    (void)state;
+    check_jobs(&options);
+}
+
+/* ---- Starts that fail ---- */
+
+static void fail_every_allocation(const CpuBackendOptions *options)
+{
     const long maps_before = n_live_maps;
     long n;
 
-    (void)state;
     for (n = 0;; n++) {
         Backend *b = NULL;
         Err err = {0};
@@ -127,7 +189,7 @@ static void every_failing_allocation_of_a_start_is_an_error(void **state)
 
         n_allocations = 0;
         fail_at = n;
-        code = cpu_backend_load(&b, &options, &err);
+        code = cpu_backend_load(&b, options, &err);
         fail_at = -1;
         if (code == ERR_OK) {
             b->ops->free(b);
@@ -143,13 +205,45 @@ static void every_failing_allocation_of_a_start_is_an_error(void **state)
         fail_msg("only %ld allocations seen", n);
 }
 
+static void every_failing_allocation_of_a_start_is_an_error(void **state)
+{
+    const CpuBackendOptions options = {.model_path = TINY};
+
+    (void)state;
+    fail_every_allocation(&options);
+}
+
+static void every_failing_allocation_of_a_start_from_gguf_is_an_error(void **state)
+{
+    const CpuBackendOptions options = {.model_path = make_file(false, KERN_Q8_0),
+                                       .has_type = true,
+                                       .type = KERN_F16,
+                                       .kv_type = KERN_F16};
+
+    (void)state;
+    fail_every_allocation(&options);
+}
+
+static void every_failing_allocation_of_a_start_from_a_packed_file_is_an_error(void **state)
+{
+    const CpuBackendOptions options = {.model_path = make_file(true, KERN_Q4_0)};
+
+    (void)state;
+    fail_every_allocation(&options);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_job_allocates_nothing),
+        cmocka_unit_test(a_job_allocates_nothing_in_any_type),
+        cmocka_unit_test(a_job_allocates_nothing_with_a_gguf_file),
+        cmocka_unit_test(a_job_allocates_nothing_with_a_packed_file),
         cmocka_unit_test(every_failing_allocation_of_a_start_is_an_error),
+        cmocka_unit_test(every_failing_allocation_of_a_start_from_gguf_is_an_error),
+        cmocka_unit_test(every_failing_allocation_of_a_start_from_a_packed_file_is_an_error),
     };
 
     cmocka_set_message_output(CM_OUTPUT_TAP);
-    return cmocka_run_group_tests_name("alloc", tests, NULL, NULL);
+    return cmocka_run_group_tests_name("alloc", tests, rig_setup, rig_teardown);
 }

@@ -40,15 +40,16 @@ static Plain plain_new(const Gpt2 *m, int n)
 
 static double weight(const Linear *l, int in, int out)
 {
-    return (double)
-        l->panels[((size_t)(out / KERN_PANEL) * (size_t)l->n_in + (size_t)in) * KERN_PANEL +
-                  (size_t)(out % KERN_PANEL)];
+    const float *panels = l->w.panels; /* the tiny model is F32 */
+
+    return (double)panels[((size_t)(out / KERN_PANEL) * (size_t)l->w.k + (size_t)in) * KERN_PANEL +
+                          (size_t)(out % KERN_PANEL)];
 }
 
 static void plain_tokens(Plain *p, const int32_t *ids, bool positions)
 {
     const Embedding *e = &p->m->embedding;
-    const Linear wte = {.panels = e->wte, .n_in = e->dim};
+    const Linear wte = {.w = e->wte};
 
     for (int t = 0; t < p->n; t++)
         for (int i = 0; i < e->dim; i++)
@@ -74,12 +75,12 @@ static void plain_norm(const LayerNorm *ln, double *y, const double *x, int n)
 static void plain_linear(const Linear *l, double *y, const double *x, int n)
 {
     for (int t = 0; t < n; t++)
-        for (int o = 0; o < l->n_out; o++) {
+        for (int o = 0; o < l->w.n; o++) {
             double sum = l->bias != NULL ? (double)l->bias[o] : 0.0;
 
-            for (int i = 0; i < l->n_in; i++)
-                sum += x[t * l->n_in + i] * weight(l, i, o);
-            y[t * l->n_out + o] = sum;
+            for (int i = 0; i < l->w.k; i++)
+                sum += x[t * l->w.k + i] * weight(l, i, o);
+            y[t * l->w.n + o] = sum;
         }
 }
 
@@ -265,7 +266,7 @@ static void weights_and_cache(const CheckModel *cm)
         KvCache *cache = check_cache(1, m->config.n_heads, m->config.head_dim, 3);
         float *back = check_buffer((size_t)(2 * dim)), *v = check_buffer((size_t)(2 * dim));
 
-        good(kv_cache_write(cache, 0, 1, k->data, k->data, (size_t)dim, 2, &err), &err);
+        good(kv_cache_write(cache, check_first_isa(), 0, 1, k->data, k->data, (size_t)dim, 2, &err), &err);
         kv_cache_read(cache, 0, back, v, 2);
         for (int i = 0; i < 2 * dim; i++)
             shift = fmaxf(shift, fabsf(back[i] - k->data[i]));
@@ -322,8 +323,11 @@ static Gpt2 random_gpt2(TransformerBlock blocks[12])
     const size_t dim = 768, wide = 3072, n_vocab = 50257, n_ctx = 1024;
     float *bias = noise(wide, 0.02f), *ones = check_buffer(dim);
     float *matrix = noise(dim * wide, 0.02f), *wte = noise(kern_pad(n_vocab) * dim, 0.1f);
-    const Linear attn = {matrix, bias, 768, 2304}, merge = {matrix, bias, 768, 768};
-    const Linear fc = {matrix, bias, 768, 3072}, proj = {matrix, bias, 3072, 768};
+    const Linear attn = {{KERN_F32, 2304, 768, matrix, NULL}, bias};
+    const Linear merge = {{KERN_F32, 768, 768, matrix, NULL}, bias};
+    const Linear fc = {{KERN_F32, 3072, 768, matrix, NULL}, bias};
+    const Linear proj = {{KERN_F32, 768, 3072, matrix, NULL}, bias};
+    const KernMatrix table = {KERN_F32, 50257, 768, wte, NULL};
     LayerNorm ln = {ones, bias, 768, 1e-5f};
 
     for (size_t i = 0; i < dim; i++)
@@ -345,10 +349,10 @@ static Gpt2 random_gpt2(TransformerBlock blocks[12])
                              .n_ctx = 1024,
                              .vocab_size = 50257,
                              .eps = 1e-5f},
-                  .embedding = {wte, noise(n_ctx * dim, 0.02f), 768},
+                  .embedding = {table, noise(n_ctx * dim, 0.02f), 768},
                   .blocks = blocks,
                   .ln_f = ln,
-                  .head = {wte, NULL, 768, 50257}};
+                  .head = {table, NULL}};
 }
 
 /* Random weights must fail every recorded value: none of them passes by itself. */

@@ -229,19 +229,28 @@ typedef struct {
     int n_events; /* tokens, and the one that end of text may add */
     StopReason reason;
     char matched[STOP_MAX_BYTES];
-    size_t n_matched; /* a NUL is a character like others */
-    int n_prompt_steps;
+    size_t n_matched;             /* a NUL is a character like others */
+    int n_prompt_steps, n_cached; /* last: these depend on the job before, nothing else does */
 } Job;
 
-static Backend *load(const char *path, const char *isa)
+static void assert_same_result(const Job *got, const Job *want)
 {
-    const CpuBackendOptions options = {.model_path = path, .isa = isa};
+    assert_memory_equal(got, want, offsetof(Job, n_prompt_steps));
+}
+
+static Backend *load_with(const CpuBackendOptions *options)
+{
     Backend *b = NULL;
     Err err = {0};
 
-    if (cpu_backend_load(&b, &options, &err) != ERR_OK)
+    if (cpu_backend_load(&b, options, &err) != ERR_OK)
         fail_msg("%s", err.msg);
     return b;
+}
+
+static Backend *load(const char *path, const char *isa)
+{
+    return load_with(&(CpuBackendOptions){.model_path = path, .isa = isa});
 }
 
 static BackendRequest request(const char *prompt, int max_tokens)
@@ -262,6 +271,7 @@ static void run(Backend *b, const BackendRequest *r, Job *job)
     memset(job, 0, sizeof *job);
     if (b->ops->start(b, r, &err) != ERR_OK)
         fail_msg("%s", err.msg);
+    job->n_cached = b->ops->n_cached_tokens(b);
     while (step.kind != STEP_END) {
         if (b->ops->step(b, NULL, &step, &err) != ERR_OK)
             fail_msg("%s", err.msg);
@@ -838,7 +848,7 @@ static void a_cancelled_job_leaves_nothing_behind(void **state)
         if (code == ERR_CANCELLED) /* the job is over */
             assert_int_equal(b->ops->step(b, NULL, &step, &err), ERR_INTERNAL);
         run(b, &r, &got);
-        assert_memory_equal(&got, &want, sizeof got);
+        assert_same_result(&got, &want);
 
         /* And by cancel between two steps. */
         err = (Err){0};
@@ -849,7 +859,7 @@ static void a_cancelled_job_leaves_nothing_behind(void **state)
         b->ops->cancel(b);
         assert_int_equal(b->ops->step(b, NULL, &step, &err), ERR_INTERNAL);
         run(b, &r, &got);
-        assert_memory_equal(&got, &want, sizeof got);
+        assert_same_result(&got, &want);
     }
     assert_true(n_cancelled > 5);
     b->ops->free(b);
@@ -875,7 +885,7 @@ static void half_characters_are_dropped(void **state)
         for (int i = 0; i < 2 + round % 5 && step.kind != STEP_END; i++)
             assert_int_equal(b->ops->step(b, NULL, &step, &err), ERR_OK);
         run(b, &r, &got);
-        assert_memory_equal(&got, &want, sizeof got);
+        assert_same_result(&got, &want);
     }
     b->ops->free(b);
 }
@@ -905,14 +915,15 @@ static void counting_does_not_touch_the_running_job(void **state)
 
 static void long_prompts_go_in_chunks(void **state)
 {
+    enum { N_CTX = 256 };
     static Job job;
-    Backend *b = load(SHIPPED, NULL);
-    int32_t ids[256];
+    Backend *b = load_with(&(CpuBackendOptions){.model_path = SHIPPED, .no_prefix_cache = true});
+    int32_t ids[N_CTX];
 
     (void)state;
-    fill_ids(ids, 256);
-    for (int n = 63; n <= 256; n += 64) {
-        for (int more = 0; more < 3 && n + more <= 256; more++) {
+    fill_ids(ids, N_CTX);
+    for (int n = CPU_BACKEND_CHUNK - 1; n <= N_CTX; n += CPU_BACKEND_CHUNK) {
+        for (int more = 0; more < 3 && n + more <= N_CTX; more++) {
             BackendRequest r = request("", 1);
 
             r.prompt_ids = ids;
@@ -922,6 +933,453 @@ static void long_prompts_go_in_chunks(void **state)
                              (n + more + CPU_BACKEND_CHUNK - 1) / CPU_BACKEND_CHUNK);
         }
     }
+    b->ops->free(b);
+}
+
+/* --- prompts that begin like the sequence before --- */
+
+/* One backend that reuses, one that does not, and what the first one's cache must hold. */
+typedef struct {
+    Backend *reusing, *plain;
+    int32_t held[MAX_IDS];
+    int n_held, n_ctx;
+} Pair;
+
+static Pair pair_load(const char *path, const char *isa)
+{
+    const CpuBackendOptions plain = {.model_path = path, .isa = isa, .no_prefix_cache = true};
+    Pair p = {.reusing = load(path, isa), .plain = load_with(&plain)};
+
+    p.n_ctx = p.plain->ops->info(p.plain)->n_ctx;
+    return p;
+}
+
+static void pair_free(Pair *p)
+{
+    p->reusing->ops->free(p->reusing);
+    p->plain->ops->free(p->plain);
+}
+
+/* The last token of a prompt is always computed. */
+static int expected_reuse(const Pair *p, const BackendRequest *r)
+{
+    int n = 0;
+
+    while (n < p->n_held && n < (int)r->n_prompt_ids - 1 && p->held[n] == r->prompt_ids[n])
+        n++;
+    return n;
+}
+
+static BackendRequest request_ids(const int32_t *ids, int n, int max_tokens)
+{
+    BackendRequest r = request("", max_tokens);
+
+    r.prompt_ids = ids;
+    r.n_prompt_ids = (size_t)n;
+    return r;
+}
+
+/* The cache after a job of which n_generated tokens came out and all but the last n_open of them
+ * were computed. */
+static void pair_hold(Pair *p, const BackendRequest *r, const int *generated, int n_generated,
+                      int n_open)
+{
+    p->n_held = 0;
+    for (size_t i = 0; i < r->n_prompt_ids; i++)
+        p->held[p->n_held++] = r->prompt_ids[i];
+    for (int i = 0; i < n_generated - n_open; i++)
+        p->held[p->n_held++] = generated[i];
+}
+
+/* Runs r on both: the same result, the expected reuse. */
+static void pair_run(Pair *p, const BackendRequest *r, Job *job)
+{
+    static Job want;
+    const int expected = expected_reuse(p, r);
+
+    run(p->reusing, r, job);
+    run(p->plain, r, &want);
+    assert_same_result(job, &want);
+    assert_int_equal(job->n_cached, expected);
+    assert_int_equal(want.n_cached, 0);
+    assert_int_equal(p->reusing->ops->n_prompt_tokens(p->reusing), r->n_prompt_ids);
+    assert_int_equal(job->n_prompt_steps,
+                     ((int)r->n_prompt_ids - expected + CPU_BACKEND_CHUNK - 1) / CPU_BACKEND_CHUNK);
+
+    const bool extra = job->n_events > 0 && job->ids[job->n_events - 1] < 0;
+    const int n = job->n_events - extra;
+    pair_hold(p, r, job->ids, n, job->reason == STOP_EOS ? 0 : 1);
+}
+
+static BackendRequest sampled(BackendRequest r, uint64_t seed)
+{
+    r.sampling.temperature = 1.1f;
+    r.sampling.top_k = 40;
+    r.sampling.top_p = 0.95f;
+    r.sampling.repetition_penalty = 1.2f;
+    r.sampling.seed = seed;
+    return r;
+}
+
+enum { BASE_PROMPT = 20, BASE_TOKENS = 12 };
+
+/* Lengths of what a second prompt takes over of the first sequence, and of what follows. */
+static const struct {
+    int n_same, n_other, n_cached;
+} prefix_cases[] = {
+    {32, 6, 31}, /* extends: the last generated token was never computed */
+    {32, 0, 31}, /* the whole sequence */
+    {31, 0, 30}, /* exactly what the cache holds */
+    {25, 9, 25}, /* diverges in the generated part */
+    {20, 0, 19}, /* equal */
+    {20, 5, 20}, /* another continuation of the same prompt */
+    {10, 0, 9},  /* shorter */
+    {7, 13, 7},  /* diverges in the middle */
+    {1, 0, 0},   /* one token */
+    {0, 8, 0},   /* nothing in common */
+};
+
+static void check_prefix_case(Pair *p, size_t which, bool greedy)
+{
+    static Job first, second;
+    int32_t ids[BASE_PROMPT + BASE_TOKENS + 16];
+    const int n_same = prefix_cases[which].n_same, n_other = prefix_cases[which].n_other;
+
+    fill_ids(ids, BASE_PROMPT);
+    BackendRequest r = request_ids(ids, BASE_PROMPT, BASE_TOKENS);
+    pair_run(p, &r, &first);
+    for (int i = 0; i < BASE_TOKENS; i++)
+        ids[BASE_PROMPT + i] = first.ids[i];
+    for (int i = 0; i < n_other; i++) /* the first one differs from what stood there */
+        ids[n_same + i] = n_same + i < BASE_PROMPT + BASE_TOKENS ? (ids[n_same + i] + 1) % 500 : i;
+    r = request_ids(ids, n_same + n_other, 15);
+    if (!greedy)
+        r = sampled(r, which);
+    pair_run(p, &r, &second);
+    assert_int_equal(second.n_cached, prefix_cases[which].n_cached);
+}
+
+static void prefixes_are_reused_without_a_trace(void **state)
+{
+    (void)state;
+    for (int k = 0; kernels_available(k) != NULL; k++) {
+        Pair p = pair_load(TINY, kernels_available(k)->name);
+
+        for (size_t i = 0; i < 2 * sizeof prefix_cases / sizeof *prefix_cases; i++)
+            check_prefix_case(&p, i / 2, i % 2 == 0);
+        pair_free(&p);
+    }
+}
+
+static void sampling_does_not_follow_the_prefix(void **state)
+{
+    static Job job;
+    Pair p = pair_load(TINY, NULL);
+    int32_t ids[30];
+
+    (void)state;
+    fill_ids(ids, 30);
+    for (int round = 0; round < 40; round++) {
+        BackendRequest r = request_ids(ids, 30, 20);
+
+        if (round % 4 != 0)
+            r = sampled(r, (uint64_t)round);
+        if (round % 3 == 0)
+            r.sampling.repetition_penalty = 1.7f;
+        pair_run(&p, &r, &job);
+        assert_int_equal(job.n_cached, round == 0 ? 0 : 29);
+    }
+    pair_free(&p);
+}
+
+/* Starts r on the reusing backend and stops it: at the n_yields-th yield, or, when none ends it, by
+ * cancel after n_steps steps. The pair then knows what the cache must hold. Returns whether a step
+ * was cut short. */
+static bool pair_cancel(Pair *p, const BackendRequest *r, int n_yields, int n_steps)
+{
+    const Tap tap = {.ctx = &n_yields, .yield = count_down};
+    const BackendOps *ops = p->reusing->ops;
+    BackendStep step = {.kind = STEP_PROMPT};
+    int ids[MAX_IDS] = {0}, n_ids = 0, n_done;
+    bool ended = false; /* by end of text: every token was computed */
+    Err err = {0};
+    ErrCode code = ERR_OK;
+
+    assert_int_equal(ops->start(p->reusing, r, &err), ERR_OK);
+    n_done = ops->n_cached_tokens(p->reusing);
+    assert_int_equal(n_done, expected_reuse(p, r));
+    for (int i = 0; i < n_steps && step.kind != STEP_END; i++) {
+        code = ops->step(p->reusing, &tap, &step, &err);
+        if (code != ERR_OK)
+            break;
+        n_done = step.n_prompt_done;
+        if (step.kind == STEP_TOKEN && step.id >= 0)
+            ids[n_ids++] = step.id;
+        ended |= step.kind == STEP_END ? step.reason == STOP_EOS
+                                       : step.kind == STEP_TOKEN && step.id < 0;
+    }
+    ops->cancel(p->reusing);
+    assert_true(code == ERR_OK || code == ERR_CANCELLED);
+    pair_hold(p, r, ids, n_ids, n_ids > 0 && !ended ? 1 : 0);
+    if (n_ids == 0)
+        p->n_held = n_done; /* not the whole prompt, perhaps */
+    return code == ERR_CANCELLED;
+}
+
+static void cancelled_prompts_are_reused(void **state)
+{
+    static Job job;
+    Pair p = pair_load(SHIPPED, NULL);
+    int32_t ids[250];
+    int n_partial = 0, n_cut = 0;
+
+    (void)state;
+    fill_ids(ids, 250);
+    const BackendRequest r = request_ids(ids, 250, 6);
+    for (int yields = 0; yields < 400; yields += 29) {
+        const BackendRequest other = request_ids(ids + 1, 100, 2);
+
+        pair_run(&p, &other, &job); /* nothing of r is left */
+        n_cut += pair_cancel(&p, &r, yields, 1000);
+        n_partial += p.n_held > 0 && p.n_held < 250;
+        pair_run(&p, &r, &job);
+    }
+    assert_true(n_cut > 2 && n_partial > 0);
+    for (int steps = 0; steps < 4; steps++) { /* and between two steps */
+        const BackendRequest other = request_ids(ids + 1, 100, 2);
+
+        pair_run(&p, &other, &job);
+        (void)pair_cancel(&p, &r, INT32_MAX, steps);
+        pair_run(&p, &r, &job);
+    }
+    pair_free(&p);
+}
+
+static void cancelled_texts_are_reused(void **state)
+{
+    static Job whole, job;
+    Pair p = pair_load(SHIPPED, NULL);
+    int32_t ids[80];
+    int n_cut = 0;
+
+    (void)state;
+    fill_ids(ids, 30);
+    const BackendRequest r = request_ids(ids, 30, 40);
+    pair_run(&p, &r, &whole);
+    for (int i = 0; i < 40; i++)
+        ids[30 + i] = whole.ids[i];
+    const BackendRequest more = request_ids(ids, 70, 5);
+    for (int yields = 0; yields < 500; yields += 23) {
+        n_cut += pair_cancel(&p, &r, yields, 1000);
+        pair_run(&p, &more, &job);
+        (void)pair_cancel(&p, &r, INT32_MAX, yields / 23 % 30);
+        pair_run(&p, &more, &job);
+    }
+    assert_true(n_cut > 2);
+    pair_free(&p);
+}
+
+static void stopped_texts_are_reused(void **state)
+{
+    static Job whole, job;
+    Pair p = pair_load(TINY, NULL);
+    int32_t ids[40];
+
+    (void)state;
+    fill_ids(ids, 15);
+    BackendRequest r = request_ids(ids, 15, 20);
+    pair_run(&p, &r, &whole);
+    for (int i = 0; i < 20; i++)
+        ids[15 + i] = whole.ids[i];
+    /* The text of tokens 5 and 6 ends the job; all but the last computed token's are reused. */
+    r.stops[0] = (BackendText){whole.text + whole.ends[4], whole.ends[6] - whole.ends[4]};
+    r.n_stops = 1;
+    pair_run(&p, &r, &job);
+    assert_int_equal(job.reason, STOP_SEQUENCE);
+    const int n_events = job.n_events;
+    const BackendRequest more = request_ids(ids, 35, 8);
+    pair_run(&p, &more, &job);
+    assert_int_equal(job.n_cached, 15 + n_events - 1);
+    pair_free(&p);
+}
+
+static void ended_texts_are_reused(void **state)
+{
+    static Job whole, job;
+    char dir[64], eos[64];
+    Pair p = pair_load(TINY, NULL);
+    int32_t ids[40];
+
+    (void)state;
+    fill_ids(ids, 15);
+    const BackendRequest r = request_ids(ids, 15, 20);
+    pair_run(&p, &r, &whole);
+    pair_free(&p);
+    for (int i = 0; i < 20; i++)
+        ids[15 + i] = whole.ids[i];
+
+    make_dir(dir);
+    link_file(dir, "vocab.json");
+    link_file(dir, "merges.txt");
+    (void)snprintf(eos, sizeof eos, "{\"eos_token_id\": %d}", whole.ids[4]);
+    write_file(dir, "generation_config.json", eos);
+    p = pair_load(dir, NULL);
+    pair_run(&p, &r, &job);
+    assert_int_equal(job.reason, STOP_EOS);
+    const int n_events = job.n_events; /* each was computed: the end token came out of the last */
+    const BackendRequest more = request_ids(ids, 15 + n_events + 3, 4);
+    pair_run(&p, &more, &job);
+    assert_int_equal(job.n_cached, 15 + n_events);
+    pair_free(&p);
+    remove_dir(dir);
+}
+
+static void a_refused_job_leaves_the_cache_alone(void **state)
+{
+    static Job job;
+    Pair p = pair_load(TINY, NULL);
+    int32_t ids[70];
+    Err err = {0};
+
+    (void)state;
+    fill_ids(ids, 70);
+    const BackendRequest r = request_ids(ids, 30, 3), long_one = request_ids(ids, 65, 3);
+    pair_run(&p, &r, &job);
+    assert_int_equal(p.reusing->ops->start(p.reusing, &long_one, &err), ERR_LIMIT);
+    assert_int_equal(p.reusing->ops->n_cached_tokens(p.reusing), 0);
+    pair_run(&p, &r, &job);
+    assert_int_equal(job.n_cached, 29);
+    pair_free(&p);
+}
+
+/* Any history: jobs that take over any part of the one before, in all ways to end. */
+static void any_sequence_of_jobs(void **state)
+{
+    static Job job;
+    Pair p = pair_load(TINY, NULL);
+    uint64_t seed = 23;
+    int32_t ids[64];
+    long long n_reused = 0;
+
+    (void)state;
+    for (int round = 0; round < 400; round++) {
+        const int n = 1 + (int)(next_random(&seed) % (uint32_t)p.n_ctx);
+        int n_same = (int)(next_random(&seed) % (uint32_t)(n + 1));
+
+        n_same = n_same < p.n_held ? n_same : p.n_held;
+        for (int i = 0; i < n; i++)
+            ids[i] = i < n_same ? p.held[i] : (int32_t)(next_random(&seed) % 512);
+        const BackendRequest r =
+            sampled(request_ids(ids, n, 1 + (int)(next_random(&seed) % 20)), next_random(&seed));
+        if (round % 3 == 0) {
+            const int yields = (int)(next_random(&seed) % 200);
+
+            (void)pair_cancel(&p, &r, yields, (int)(next_random(&seed) % 12));
+        } else {
+            pair_run(&p, &r, &job);
+            n_reused += job.n_cached;
+        }
+    }
+    assert_true(n_reused > 1000);
+    pair_free(&p);
+}
+
+/* The tiny model with a last norm so large that no logit is finite. */
+static void write_overflowing_weights(const char *dir)
+{
+    FILE *f = fopen(TINY "/model.safetensors", "rb");
+    static char data[4 << 20];
+    char path[4096];
+    uint64_t n_header;
+    Err err = {0};
+
+    assert_non_null(f);
+    const size_t n = fread(data, 1, sizeof data, f);
+    (void)fclose(f);
+    assert_true(n > 8 && n < sizeof data);
+    memcpy(&n_header, data, sizeof n_header);
+    json_t *header = json_parse(data + 8, n_header, "header", &err);
+    assert_non_null(header);
+    const json_t *tensor = json_object_get(header, "ln_f.weight");
+    assert_string_equal(json_string_value(json_object_get(tensor, "dtype")), "F32");
+    const json_t *range = json_object_get(tensor, "data_offsets");
+    const float huge = 3e38f;
+    for (json_int_t at = json_integer_value(json_array_get(range, 0));
+         at < json_integer_value(json_array_get(range, 1)); at += (json_int_t)sizeof huge)
+        memcpy(data + 8 + n_header + at, &huge, sizeof huge);
+    json_decref(header);
+    (void)snprintf(path, sizeof path, "%s/model.safetensors", dir);
+    assert_int_equal(unlink(path), 0); /* the link that make_dir made */
+    f = fopen(path, "wb");
+    assert_non_null(f);
+    assert_int_equal(fwrite(data, 1, n, f), n);
+    assert_int_equal(fclose(f), 0);
+}
+
+static void a_numeric_failure_drops_the_cache(void **state)
+{
+    char dir[64];
+    BackendStep step = {.kind = STEP_PROMPT};
+    int32_t ids[20];
+    Err err = {0};
+
+    (void)state;
+    make_dir(dir);
+    link_file(dir, "vocab.json");
+    link_file(dir, "merges.txt");
+    write_overflowing_weights(dir);
+    Backend *b = load(dir, NULL);
+    fill_ids(ids, 20);
+    const BackendRequest r = request_ids(ids, 20, 5);
+    for (int round = 0; round < 2; round++) {
+        assert_int_equal(b->ops->start(b, &r, &err), ERR_OK);
+        assert_int_equal(b->ops->n_cached_tokens(b), 0);
+        assert_int_equal(b->ops->step(b, NULL, &step, &err), ERR_OK);
+        assert_int_equal(b->ops->step(b, NULL, &step, &err), ERR_NUMERIC);
+    }
+    b->ops->free(b);
+    remove_dir(dir);
+}
+
+/* --- idle steps --- */
+
+/* Pages of this process that are in memory. */
+static long resident_pages(void)
+{
+    FILE *f = fopen("/proc/self/statm", "r");
+    long size, resident;
+
+    assert_non_null(f);
+    assert_int_equal(fscanf(f, "%ld %ld", &size, &resident), 2);
+    (void)fclose(f);
+    return resident;
+}
+
+static void idle_steps_back_the_memory(void **state)
+{
+    static Job want, got;
+    Backend *b = load(SHIPPED, NULL);
+    const BackendRequest r = request("First Citizen:\n", 30);
+    /* Keys and values: 4 layers, 2 * 192 floats a position. */
+    const long kv_pages = 4L * 2 * 192 * 4 * 256 / 4096, before = resident_pages();
+    int n_steps = 1;
+
+    (void)state;
+    while (b->ops->idle(b))
+        n_steps++;
+    assert_true(n_steps < 100000);
+    assert_true(resident_pages() - before >= kv_pages / 2); /* a page of load may have gone */
+    assert_false(b->ops->idle(b));
+    run(b, &r, &want);
+    b->ops->free(b);
+
+    b = load(SHIPPED, NULL);
+    run(b, &r, &got); /* before any idle step, and with them in between */
+    assert_same_result(&got, &want);
+    while (b->ops->idle(b))
+        run(b, &r, &got);
+    run(b, &r, &got);
+    assert_same_result(&got, &want);
     b->ops->free(b);
 }
 
@@ -984,7 +1442,7 @@ static void a_path_to_the_weights_works(void **state)
     (void)state;
     run(a, &r, &by_dir);
     run(b, &r, &by_file);
-    assert_memory_equal(&by_dir, &by_file, sizeof by_dir);
+    assert_same_result(&by_dir, &by_file);
     assert_string_equal(b->ops->info(b)->model_name, "model");
     a->ops->free(a);
     b->ops->free(b);
@@ -1015,6 +1473,16 @@ int main(void)
         cmocka_unit_test(half_characters_are_dropped),
         cmocka_unit_test(counting_does_not_touch_the_running_job),
         cmocka_unit_test(long_prompts_go_in_chunks),
+        cmocka_unit_test(prefixes_are_reused_without_a_trace),
+        cmocka_unit_test(sampling_does_not_follow_the_prefix),
+        cmocka_unit_test(cancelled_prompts_are_reused),
+        cmocka_unit_test(cancelled_texts_are_reused),
+        cmocka_unit_test(stopped_texts_are_reused),
+        cmocka_unit_test(ended_texts_are_reused),
+        cmocka_unit_test(a_refused_job_leaves_the_cache_alone),
+        cmocka_unit_test(any_sequence_of_jobs),
+        cmocka_unit_test(a_numeric_failure_drops_the_cache),
+        cmocka_unit_test(idle_steps_back_the_memory),
         cmocka_unit_test(loading_can_be_stopped),
         cmocka_unit_test(load_errors),
         cmocka_unit_test(a_path_to_the_weights_works),

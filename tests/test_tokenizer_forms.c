@@ -334,7 +334,7 @@ static GgufSpec base_gguf(void)
     return (GgufSpec){
         .model = "gpt2",
         .pre = "gpt-2",
-        .more = {"he", BLANK "t", BLANK "the", "<|endoftext|>", "<user> x", "[PAD261]"},
+        .more = {"he", BLANK "t", BLANK "the", "<|endoftext|>", "<user> x", "[PAD999]"},
         .merge = {"h e", BLANK " t", BLANK "t he"},
         .type = {1, 1, 1, 3, 4, 5},
         .n_ids = N_IDS,
@@ -395,7 +395,7 @@ static Tokenizer *load_spec(const GgufSpec *s)
 static void gguf_types_decide_what_is_special(void **state)
 {
     static const int32_t want[] = {256, 258, '<', '|', 'e', 'n', 'd'};
-    static const char user[] = "<user> x", pad[] = "[PAD261]";
+    static const char user[] = "<user> x", pad[] = "[PAD999]";
     GgufSpec s = base_gguf();
     Tokenizer *t = load_spec(&s);
     int32_t ids[40];
@@ -473,7 +473,7 @@ static void gguf_names_the_end_of_text(void **state)
     tokenizer_free(t);
     s.eos = 261;
     t = load_spec(&s);
-    assert_int_equal(encode(t, "[PAD261]", 8, true, ids), 8);
+    assert_int_equal(encode(t, "[PAD999]", 8, true, ids), 8);
     tokenizer_free(t);
     s.eos = 260;
     s.more[4] = "";

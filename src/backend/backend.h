@@ -53,7 +53,7 @@ typedef struct {
     StopReason reason;   /* STEP_END */
     const char *matched; /* STEP_END with STOP_SEQUENCE: the stop string, valid until the next start */
     size_t n_matched;
-    int n_prompt_done;   /* prompt tokens computed so far */
+    int n_prompt_done;   /* prompt tokens that are in the cache, reused ones included */
 } BackendStep;
 
 typedef struct {
@@ -75,17 +75,26 @@ typedef struct {
     /* Token count of a prompt, for the context limit of a request; -1 when it has more bytes than any valid prompt. */
     int (*count_tokens)(Backend *b, BackendText prompt);
 
-    /* Begins a job; a job that was running is dropped. Errors: ERR_LIMIT (prompt empty or longer than n_ctx). */
+    /* Begins a job; a job that was running is dropped. What an earlier job left in the cache may be reused, as far as it
+     * changes no bit of the result. Errors: ERR_LIMIT (prompt empty or longer than n_ctx). */
     ErrCode (*start)(Backend *b, const BackendRequest *request, Err *err);
 
     /* At most one chunk or token. tap: may be NULL; its yield may end the step with ERR_CANCELLED. After an error the job is
      * over. Errors: ERR_CANCELLED, ERR_NUMERIC, ERR_MEMORY. */
     ErrCode (*step)(Backend *b, const Tap *tap, BackendStep *out, Err *err);
 
-    /* Drops the job and resets the cache; allowed at any time between steps. */
+    /* Drops the job; allowed at any time between steps. */
     void (*cancel)(Backend *b);
 
-    int (*n_prompt_tokens)(const Backend *b); /* of the job started last */
+    /* Of the job started last: its prompt's tokens, and how many of them were not computed because an earlier job left
+     * them in the cache. */
+    int (*n_prompt_tokens)(const Backend *b);
+    int (*n_cached_tokens)(const Backend *b);
+
+    /* May be NULL. One piece of preparation, a millisecond at most, to be called while nothing else is to be done; false
+     * when nothing is left. Jobs do not depend on it. */
+    bool (*idle)(Backend *b);
+
     void (*free)(Backend *b);
 } BackendOps;
 

@@ -1,17 +1,21 @@
 /* backend/cpu_backend.c: text, tokens, forward passes, sampling, text again.
  *
  * A job walks through the phases PROMPT (a chunk a step), TOKENS (a token a step) and ENDING (the
- * reason), then IDLE. Nothing of a job outlives the next start: cache, sampler, matcher and UTF-8
- * stage begin anew there.
+ * reason), then IDLE. Sampler, matcher and UTF-8 stage begin anew with each job. The keys and
+ * values of a job stay, and the next one takes over those of the tokens that both begin with: a
+ * position's keys and values follow from the tokens up to it alone, in whatever chunks they were
+ * computed, so the result is the same to the last bit (docs/numerics.md).
  *
- * May include: common, kernels, model, sampling, tokenizer. */
+ * May include: cache, common, kernels, model, sampling, tokenizer. */
 #include "backend/cpu_backend.h"
 
 #include <stdio.h>
 #include <string.h>
 
 #include "backend/stop_matcher.h"
+#include "cache/kv_cache.h"
 #include "common/arena.h"
+#include "common/clock.h"
 #include "kernels/kernels.h"
 #include "model/gpt2.h"
 #include "sampling/sampler.h"
@@ -20,6 +24,10 @@
 
 /* The longest prompt in bytes, and so in tokens before the context limit is looked at. */
 enum { PROMPT_MAX_BYTES = 4 * BACKEND_MAX_PROMPT_CHARS };
+
+/* An idle step touches pieces of memory until its time is over: the system may take microseconds
+ * for one, or a millisecond. */
+enum { TOUCH_BYTES = 1 << 16, TOUCH_NS = 500000 };
 
 typedef enum { PHASE_IDLE, PHASE_PROMPT, PHASE_TOKENS, PHASE_ENDING } Phase;
 
@@ -37,13 +45,18 @@ typedef struct {
     /* [PROMPT_MAX_BYTES] each; count_tokens must not touch the prompt of a running job. */
     int32_t *count_ids;
     int32_t *prompt;
-    char *decoded; /* one token after the UTF-8 stage, and the stage's tail */
-    char *text;    /* what the last step gave out */
+    int32_t *cached_ids; /* [n_ctx]: the tokens at positions 0 .. run.cache.length - 1 */
+    char *decoded;       /* one token after the UTF-8 stage, and the stage's tail */
+    char *text;          /* what the last step gave out */
+
+    bool reuse_prefix;
+    size_t n_touched; /* bytes of run.arena that have their pages */
 
     Phase phase;
     StopReason reason; /* in ENDING */
     int n_prompt, n_prompt_done;
-    int n_limit; /* tokens that may be generated */
+    int n_cached; /* of n_prompt, taken over from the job before */
+    int n_limit;  /* tokens that may be generated */
     int n_generated;
     int32_t last_id; /* generated, but not yet computed; -1: run.logits are the next token's */
     Utf8Stream utf8;
@@ -83,56 +96,47 @@ static ErrCode init_buffers(CpuBackend *b, Err *err)
     for (int i = 0; i < 2; i++) /* count_ids and prompt */
         if (!arena_plan(&total, PROMPT_MAX_BYTES, sizeof(int32_t)))
             return err_set(err, ERR_LIMIT, "job buffers: size overflows");
-    if (!arena_plan(&total, n_decoded, 1) || !arena_plan(&total, n_text, 1))
+    if (!arena_plan(&total, (size_t)b->info.n_ctx, sizeof(int32_t)) ||
+        !arena_plan(&total, n_decoded, 1) || !arena_plan(&total, n_text, 1))
         return err_set(err, ERR_LIMIT, "job buffers: size overflows");
     if ((code = arena_init(&b->buffers, total, "job buffers", err)) != ERR_OK)
         return code;
     b->sampler = sampler_new(&b->buffers, b->run.k, vocab_size);
     b->count_ids = arena_alloc(&b->buffers, PROMPT_MAX_BYTES, sizeof(int32_t));
     b->prompt = arena_alloc(&b->buffers, PROMPT_MAX_BYTES, sizeof(int32_t));
+    b->cached_ids = arena_alloc(&b->buffers, (size_t)b->info.n_ctx, sizeof(int32_t));
     b->decoded = arena_alloc(&b->buffers, n_decoded, 1);
     b->text = arena_alloc(&b->buffers, n_text, 1);
     b->scratch = tokenizer_scratch_new(PROMPT_MAX_BYTES);
-    if (b->sampler == NULL || b->count_ids == NULL || b->prompt == NULL || b->decoded == NULL ||
-        b->text == NULL || b->scratch == NULL)
+    if (b->sampler == NULL || b->count_ids == NULL || b->prompt == NULL || b->cached_ids == NULL ||
+        b->decoded == NULL || b->text == NULL || b->scratch == NULL)
         return err_set(err, ERR_MEMORY, "job buffers: out of memory");
     return ERR_OK;
 }
 
 static ErrCode load_parts(CpuBackend *b, const CpuBackendOptions *o, Err *err)
 {
-    const Gpt2Progress progress = {o->progress, o->progress_ctx};
+    const Gpt2LoadOptions options = {
+        .convert = o->has_type, .type = o->type, .progress = {o->progress, o->progress_ctx}};
     const Kernels *k;
     ErrCode code;
 
     if ((code = kernels_select(&k, o->isa, err)) != ERR_OK)
         return code;
-    if ((code = gpt2_load(&b->model, o->model_path, &progress, err)) != ERR_OK)
+    if ((code = gpt2_load(&b->model, o->model_path, &options, err)) != ERR_OK)
         return code;
-    if ((code = tokenizer_load(&b->tokenizer, b->model.dir, err)) != ERR_OK)
+    if ((code = tokenizer_load(&b->tokenizer, b->model.path, err)) != ERR_OK)
         return code;
 
     const int n_ids = tokenizer_vocab_size(b->tokenizer);
     if (n_ids > b->model.config.vocab_size)
         return err_set(err, ERR_FORMAT, "%s: the tokenizer has %d tokens, the model only %d rows",
-                       b->model.dir, n_ids, b->model.config.vocab_size);
+                       b->model.path, n_ids, b->model.config.vocab_size);
     config_name_eos(&b->model.config, tokenizer_end_of_text(b->tokenizer));
-    const int n_ctx = o->max_context > 0 ? o->max_context : b->model.config.n_ctx;
-    return gpt2_run_init(&b->run, &b->model, k, n_ctx, CPU_BACKEND_CHUNK, err);
-}
-
-/* In steps, so that whoever loads can look after other things in between. */
-static ErrCode touch_run(CpuBackend *b, const CpuBackendOptions *o, Err *err)
-{
-    enum { STEP_BYTES = 8 << 20 };
-    Arena *a = &b->run.arena;
-
-    for (size_t at = 0; o->touch_memory && at < a->size_bytes; at += STEP_BYTES) {
-        arena_touch(a, at, STEP_BYTES);
-        if (o->progress != NULL && !o->progress(o->progress_ctx, 1.0))
-            return err_set(err, ERR_CANCELLED, "loading was stopped");
-    }
-    return ERR_OK;
+    int n_ctx = o->max_context > 0 ? o->max_context : b->model.config.n_ctx;
+    if (o->enough_context > 0 && o->enough_context < n_ctx)
+        n_ctx = o->enough_context;
+    return gpt2_run_init(&b->run, &b->model, k, n_ctx, CPU_BACKEND_CHUNK, o->kv_type, err);
 }
 
 static void fill_info(CpuBackend *b, const char *name)
@@ -141,10 +145,10 @@ static void fill_info(CpuBackend *b, const char *name)
     (void)snprintf(b->name, sizeof b->name, "%s", name != NULL ? name : b->model.name);
     b->info.model_name = b->name;
     b->info.tokenizer_kind = tokenizer_kind(b->tokenizer);
-    b->info.quant_kind = "F32";
+    b->info.quant_kind = b->model.types;
     b->info.vocab_size = tokenizer_vocab_size(b->tokenizer);
     b->info.n_ctx = b->run.cache.n_ctx;
-    b->info.model_bytes = b->model.arena.size_bytes;
+    b->info.model_bytes = b->model.weight_bytes;
 }
 
 static void backend_free(Backend *base)
@@ -210,12 +214,24 @@ static ErrCode take_prompt_text(CpuBackend *b, const BackendRequest *r, Err *err
     return ERR_OK;
 }
 
+/* The cache keeps what it counts, whatever ended the job: gpt2_forward writes behind the counted
+ * positions only, and counts them once every layer has written them. A pass that was stopped half
+ * way leaves rows behind that nobody reads before the next pass writes them again. */
 static void backend_cancel(Backend *base)
 {
-    CpuBackend *b = (CpuBackend *)base;
+    ((CpuBackend *)base)->phase = PHASE_IDLE;
+}
 
-    b->phase = PHASE_IDLE;
-    gpt2_reset(&b->run);
+/* How many tokens at the beginning of the prompt are in the cache already. The last one is always
+ * computed: the logits of the first new token come from its pass. */
+static int common_prefix(const CpuBackend *b)
+{
+    const int n_cached = b->reuse_prefix ? b->run.cache.length : 0;
+    int n = 0;
+
+    while (n < n_cached && n < b->n_prompt - 1 && b->prompt[n] == b->cached_ids[n])
+        n++;
+    return n;
 }
 
 static ErrCode backend_start(Backend *base, const BackendRequest *r, Err *err)
@@ -224,7 +240,7 @@ static ErrCode backend_start(Backend *base, const BackendRequest *r, Err *err)
     ErrCode code;
 
     backend_cancel(base);
-    b->n_prompt = 0;
+    b->n_prompt = b->n_cached = 0;
     if ((code = stop_matcher_init(&b->stops, r->stops, r->n_stops, err)) != ERR_OK)
         return code;
     code = r->prompt_ids != NULL ? take_prompt_ids(b, r, err) : take_prompt_text(b, r, err);
@@ -240,7 +256,8 @@ static ErrCode backend_start(Backend *base, const BackendRequest *r, Err *err)
     b->n_limit = r->max_tokens < room ? r->max_tokens : room;
     sampler_reset(b->sampler, &r->sampling);
     b->utf8 = (Utf8Stream){.n_held = 0};
-    b->n_prompt_done = 0;
+    b->n_prompt_done = b->n_cached = common_prefix(b);
+    kv_cache_truncate(&b->run.cache, b->n_cached);
     b->n_generated = 0;
     b->last_id = -1;
     b->reason = STOP_NONE;
@@ -250,12 +267,23 @@ static ErrCode backend_start(Backend *base, const BackendRequest *r, Err *err)
 
 /* --- the steps of a job --- */
 
+/* A pass over the next n tokens, which are in the cache afterwards. */
+static ErrCode forward(CpuBackend *b, const int32_t *ids, int n, bool want_logits, const Tap *tap,
+                       Err *err)
+{
+    const int start = b->run.cache.length;
+    const ErrCode code = gpt2_forward(&b->run, ids, n, want_logits, tap, err);
+
+    if (code == ERR_OK)
+        memcpy(b->cached_ids + start, ids, (size_t)n * sizeof *ids);
+    return code;
+}
+
 static ErrCode step_prompt(CpuBackend *b, const Tap *tap, BackendStep *out, Err *err)
 {
     const int left = b->n_prompt - b->n_prompt_done;
     const int n = left < CPU_BACKEND_CHUNK ? left : CPU_BACKEND_CHUNK;
-    const ErrCode code =
-        gpt2_forward(&b->run, b->prompt + b->n_prompt_done, n, n == left, tap, err);
+    const ErrCode code = forward(b, b->prompt + b->n_prompt_done, n, n == left, tap, err);
 
     if (code != ERR_OK)
         return code;
@@ -328,7 +356,7 @@ static ErrCode step_token(CpuBackend *b, const Tap *tap, BackendStep *out, Err *
     int id = 0;
 
     if (b->last_id >= 0) {
-        if ((code = gpt2_forward(&b->run, &b->last_id, 1, true, tap, err)) != ERR_OK)
+        if ((code = forward(b, &b->last_id, 1, true, tap, err)) != ERR_OK)
             return code;
     }
     /* Only the tokenizer's part of the row: the padding behind it is never chosen. */
@@ -368,6 +396,9 @@ static ErrCode backend_step(Backend *base, const Tap *tap, BackendStep *out, Err
         step_end(b, &step);
     if (code != ERR_OK) {
         backend_cancel(base);
+        /* Logits that are not finite may come from keys and values that are not. */
+        if (code != ERR_CANCELLED)
+            gpt2_reset(&b->run);
         return code;
     }
     step.n_prompt_done = b->n_prompt_done;
@@ -378,6 +409,25 @@ static ErrCode backend_step(Backend *base, const Tap *tap, BackendStep *out, Err
 static int backend_n_prompt_tokens(const Backend *base)
 {
     return ((const CpuBackend *)base)->n_prompt;
+}
+
+static int backend_n_cached_tokens(const Backend *base)
+{
+    return ((const CpuBackend *)base)->n_cached;
+}
+
+/* Backs the KV cache and the activations with memory before a job needs them: a long prompt would
+ * otherwise wait for its pages, some 10 ms at a time. */
+static bool backend_idle(Backend *base)
+{
+    CpuBackend *b = (CpuBackend *)base;
+    const uint64_t begin_ns = clock_now_ns();
+
+    while (b->n_touched < b->run.arena.size_bytes && clock_now_ns() - begin_ns < TOUCH_NS) {
+        arena_touch(&b->run.arena, b->n_touched, TOUCH_BYTES);
+        b->n_touched += TOUCH_BYTES;
+    }
+    return b->n_touched < b->run.arena.size_bytes;
 }
 
 const int32_t *cpu_backend_prompt_ids(const Backend *base, size_t *n)
@@ -394,6 +444,8 @@ static const BackendOps cpu_backend_ops = {.info = backend_info,
                                            .step = backend_step,
                                            .cancel = backend_cancel,
                                            .n_prompt_tokens = backend_n_prompt_tokens,
+                                           .n_cached_tokens = backend_n_cached_tokens,
+                                           .idle = backend_idle,
                                            .free = backend_free};
 
 ErrCode cpu_backend_load(Backend **out, const CpuBackendOptions *o, Err *err)
@@ -414,7 +466,8 @@ ErrCode cpu_backend_load(Backend **out, const CpuBackendOptions *o, Err *err)
     b->base.ops = &cpu_backend_ops;
     b->self = self;
     b->phase = PHASE_IDLE;
-    if ((code = load_parts(b, o, err)) != ERR_OK || (code = touch_run(b, o, err)) != ERR_OK)
+    b->reuse_prefix = !o->no_prefix_cache;
+    if ((code = load_parts(b, o, err)) != ERR_OK)
         goto fail;
     fill_info(b, o->model_name);
     if ((code = init_buffers(b, err)) != ERR_OK)

@@ -1,6 +1,6 @@
 /* backend/cpu_backend.h: a GPT-2 model on this processor, behind the interface of backend.h.
  *
- * May include: common, backend. */
+ * May include: common, kernels. */
 #ifndef LLORCH_BACKEND_CPU_BACKEND_H
 #define LLORCH_BACKEND_CPU_BACKEND_H
 
@@ -10,18 +10,22 @@
 
 #include "backend/backend.h"
 #include "common/error.h"
+#include "kernels/matrix.h"
 
 /* Prompt tokens of one step: enough to use each weight many times, short enough to stop soon. */
-enum { CPU_BACKEND_CHUNK = 64 };
+enum { CPU_BACKEND_CHUNK = 96 };
 
 /* Zero and NULL stand for the default. */
 typedef struct {
-    const char *model_path; /* directory, or its .safetensors file; no default */
+    const char *model_path; /* what gpt2_load takes; no default */
     const char *model_name; /* base name of the directory, stem of the file */
     int max_context;        /* the model's */
+    int enough_context;     /* positions that no job exceeds: room for more is not made */
     const char *isa;        /* the best this machine has */
-    bool touch_memory; /* back the whole KV cache now: else the first long prompt waits for pages,
-                          some 10 ms at a time */
+    bool has_type;          /* type says how the weights are held; otherwise as in the file */
+    KernType type;
+    KernType kv_type;                             /* of the KV cache: KERN_F32 or KERN_F16 */
+    bool no_prefix_cache;                         /* compute every prompt from its first token */
     bool (*progress)(void *ctx, double fraction); /* false: stop the load with ERR_CANCELLED */
     void *progress_ctx;
 } CpuBackendOptions;

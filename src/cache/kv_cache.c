@@ -3,15 +3,20 @@
  * May include: common, kernels. */
 #include "cache/kv_cache.h"
 
-#include "kernels/kernels.h"
+#include "kernels/elementary.h"
 
 static int pad(int n)
 {
     return (int)kern_pad((size_t)n);
 }
 
-/* Floats of keys and of values; false on overflow. The padded ones may differ: keys pad positions,
- * values dimensions too. */
+static size_t element_bytes(KernType type)
+{
+    return type == KERN_F32 ? sizeof(float) : sizeof(uint16_t);
+}
+
+/* Elements of keys and of values; false on overflow. The padded ones may differ: keys pad
+ * positions, values dimensions too. */
 static bool sizes(int n_layers, int n_heads, int head_dim, int n_ctx, size_t *k, size_t *v)
 {
     size_t heads;
@@ -21,13 +26,13 @@ static bool sizes(int n_layers, int n_heads, int head_dim, int n_ctx, size_t *k,
            size_mul(heads, (size_t)pad(head_dim), v);
 }
 
-ErrCode kv_cache_plan(size_t *total_bytes, int n_layers, int n_heads, int head_dim, int n_ctx,
-                      Err *err)
+ErrCode kv_cache_plan(size_t *total_bytes, KernType type, int n_layers, int n_heads, int head_dim,
+                      int n_ctx, Err *err)
 {
     size_t total = *total_bytes, k, v;
 
     if (!sizes(n_layers, n_heads, head_dim, n_ctx, &k, &v) ||
-        !arena_plan(&total, k, sizeof(float)) || !arena_plan(&total, v, sizeof(float)))
+        !arena_plan(&total, k, element_bytes(type)) || !arena_plan(&total, v, element_bytes(type)))
         return err_set(err, ERR_LIMIT,
                        "the KV cache of %d layers, %d heads of %d and %d positions is too large",
                        n_layers, n_heads, head_dim, n_ctx);
@@ -35,19 +40,20 @@ ErrCode kv_cache_plan(size_t *total_bytes, int n_layers, int n_heads, int head_d
     return ERR_OK;
 }
 
-ErrCode kv_cache_init(KvCache *c, Arena *arena, int n_layers, int n_heads, int head_dim, int n_ctx,
-                      Err *err)
+ErrCode kv_cache_init(KvCache *c, Arena *arena, KernType type, int n_layers, int n_heads,
+                      int head_dim, int n_ctx, Err *err)
 {
     size_t n_k, n_v;
-    float *k = NULL, *v = NULL;
+    void *k = NULL, *v = NULL;
 
     if (sizes(n_layers, n_heads, head_dim, n_ctx, &n_k, &n_v)) {
-        k = arena_alloc(arena, n_k, sizeof(float));
-        v = arena_alloc(arena, n_v, sizeof(float));
+        k = arena_alloc(arena, n_k, element_bytes(type));
+        v = arena_alloc(arena, n_v, element_bytes(type));
     }
     if (k == NULL || v == NULL)
         return err_set(err, ERR_MEMORY, "out of memory for the KV cache");
-    *c = (KvCache){.k = k,
+    *c = (KvCache){.type = type,
+                   .k = k,
                    .v = v,
                    .n_layers = n_layers,
                    .n_heads = n_heads,
@@ -58,53 +64,93 @@ ErrCode kv_cache_init(KvCache *c, Arena *arena, int n_layers, int n_heads, int h
     return ERR_OK;
 }
 
-static size_t head_index(const KvCache *c, int layer, int head)
+static size_t value_stride(const KvCache *c)
 {
-    return (size_t)layer * (size_t)c->n_heads + (size_t)head;
+    return (size_t)c->n_ctx_pad * KERN_PANEL;
 }
 
-static size_t key_offset(const KvCache *c, int layer, int head)
+/* Element 0 of a head's keys and values. */
+static size_t first_key(const KvCache *c, int layer, int head)
 {
-    return head_index(c, layer, head) * (size_t)c->n_ctx_pad * (size_t)c->head_dim;
+    return ((size_t)layer * (size_t)c->n_heads + (size_t)head) * (size_t)c->n_ctx_pad *
+           (size_t)c->head_dim;
 }
 
-static size_t value_offset(const KvCache *c, int layer, int head)
+static size_t first_value(const KvCache *c, int layer, int head)
 {
-    return head_index(c, layer, head) * (size_t)c->n_ctx_pad * (size_t)c->head_pad;
+    return ((size_t)layer * (size_t)c->n_heads + (size_t)head) * (size_t)c->n_ctx_pad *
+           (size_t)c->head_pad;
 }
 
-/* Where element 0 of a position lies; its element d is KERN_PANEL * d floats on. */
+/* Where dimension 0 of a position lies among a head's keys; dimension d is KERN_PANEL * d on. */
 static size_t key_place(const KvCache *c, int pos)
 {
     return (size_t)(pos / KERN_PANEL) * (size_t)c->head_dim * KERN_PANEL +
            (size_t)(pos % KERN_PANEL);
 }
 
+/* Where dimensions d .. d + 7 of a position lie, side by side, among a head's values; d is a
+ * multiple of 8. */
 static size_t value_place(const KvCache *c, int pos, int d)
 {
-    return (size_t)(d / KERN_PANEL) * kv_cache_value_stride(c) + (size_t)pos * KERN_PANEL +
-           (size_t)(d % KERN_PANEL);
+    return (size_t)(d / KERN_PANEL) * value_stride(c) + (size_t)pos * KERN_PANEL;
 }
 
-ErrCode kv_cache_write(KvCache *c, int layer, int start, const float *k, const float *v,
-                       size_t stride, int n_rows, Err *err)
+static int dims_left(const KvCache *c, int d)
+{
+    return c->head_dim - d < KERN_PANEL ? c->head_dim - d : KERN_PANEL;
+}
+
+/* One position of one head, eight dimensions at a time. */
+static void write_f32(const KvCache *c, float *keys, float *values, int pos, const float *k,
+                      const float *v)
+{
+    for (int d = 0; d < c->head_dim; d += KERN_PANEL) {
+        float *key = keys + key_place(c, pos) + (size_t)d * KERN_PANEL;
+        float *value = values + value_place(c, pos, d);
+        const int n = dims_left(c, d);
+
+        for (int i = 0; i < n; i++) {
+            key[i * KERN_PANEL] = k[d + i];
+            value[i] = v[d + i];
+        }
+    }
+}
+
+static void write_f16(const KvCache *c, const Kernels *kernels, uint16_t *keys, uint16_t *values,
+                      int pos, const float *k, const float *v)
+{
+    for (int d = 0; d < c->head_dim; d += KERN_PANEL) {
+        uint16_t *key = keys + key_place(c, pos) + (size_t)d * KERN_PANEL;
+        const int n = dims_left(c, d);
+        uint16_t half[KERN_PANEL];
+
+        kernels->to_f16(half, k + d, (size_t)n);
+        kernels->to_f16(values + value_place(c, pos, d), v + d, (size_t)n);
+        for (int i = 0; i < n; i++)
+            key[i * KERN_PANEL] = half[i];
+    }
+}
+
+ErrCode kv_cache_write(KvCache *c, const Kernels *kernels, int layer, int start, const float *k,
+                       const float *v, size_t stride, int n_rows, Err *err)
 {
     if (start < 0 || n_rows < 0 || n_rows > c->n_ctx - start)
         return err_set(err, ERR_LIMIT,
                        "KV cache: positions %d to %lld do not fit into a context of %d", start,
                        (long long)start + n_rows - 1, c->n_ctx);
     for (int h = 0; h < c->n_heads; h++) {
-        float *keys = c->k + key_offset(c, layer, h);
-        float *values = c->v + value_offset(c, layer, h);
+        const size_t key = first_key(c, layer, h), value = first_value(c, layer, h);
 
         for (int r = 0; r < n_rows; r++) {
             const size_t from = (size_t)r * stride + (size_t)h * (size_t)c->head_dim;
-            float *key = keys + key_place(c, start + r);
 
-            for (int d = 0; d < c->head_dim; d++) {
-                key[(size_t)d * KERN_PANEL] = k[from + (size_t)d];
-                values[value_place(c, start + r, d)] = v[from + (size_t)d];
-            }
+            if (c->type == KERN_F32)
+                write_f32(c, (float *)c->k + key, (float *)c->v + value, start + r, k + from,
+                          v + from);
+            else
+                write_f16(c, kernels, (uint16_t *)c->k + key, (uint16_t *)c->v + value, start + r,
+                          k + from, v + from);
         }
     }
     return ERR_OK;
@@ -120,38 +166,42 @@ void kv_cache_truncate(KvCache *c, int length)
     c->length = length;
 }
 
+static float element(const KvCache *c, const void *base, size_t i)
+{
+    return c->type == KERN_F32 ? ((const float *)base)[i]
+                               : kern_widen_f16(((const uint16_t *)base)[i]);
+}
+
 void kv_cache_read(const KvCache *c, int layer, float *k, float *v, int n_rows)
 {
     for (int r = 0; r < n_rows; r++)
         for (int h = 0; h < c->n_heads; h++) {
-            const float *key = kv_cache_keys(c, layer, h) + key_place(c, r);
-            const float *values = kv_cache_values(c, layer, h);
+            const size_t key = first_key(c, layer, h) + key_place(c, r);
+            const size_t value = first_value(c, layer, h);
 
             for (int d = 0; d < c->head_dim; d++) {
-                *k++ = key[(size_t)d * KERN_PANEL];
-                *v++ = values[value_place(c, r, d)];
+                const int panel = d / KERN_PANEL * KERN_PANEL;
+
+                *k++ = element(c, c->k, key + (size_t)d * KERN_PANEL);
+                *v++ = element(c, c->v, value + value_place(c, r, panel) + (size_t)(d - panel));
             }
         }
 }
 
-const float *kv_cache_keys(const KvCache *c, int layer, int head)
+KernHead kv_cache_head(const KvCache *c, int layer, int head)
 {
-    return c->k + key_offset(c, layer, head);
-}
+    const size_t bytes = element_bytes(c->type);
 
-const float *kv_cache_values(const KvCache *c, int layer, int head)
-{
-    return c->v + value_offset(c, layer, head);
-}
-
-size_t kv_cache_value_stride(const KvCache *c)
-{
-    return (size_t)c->n_ctx_pad * KERN_PANEL;
+    return (KernHead){.type = c->type,
+                      .k_panels = (const char *)c->k + first_key(c, layer, head) * bytes,
+                      .v_panels = (const char *)c->v + first_value(c, layer, head) * bytes,
+                      .v_stride = value_stride(c),
+                      .head_dim = c->head_dim};
 }
 
 size_t kv_cache_bytes(const KvCache *c)
 {
     const size_t positions = (size_t)c->n_layers * (size_t)c->n_heads * (size_t)c->n_ctx_pad;
 
-    return positions * (size_t)(c->head_dim + c->head_pad) * sizeof(float);
+    return positions * (size_t)(c->head_dim + c->head_pad) * element_bytes(c->type);
 }

@@ -252,7 +252,7 @@ static ErrCode complete_scores(Capture *c, const Recorder *r, Err *err)
 
             if (seen >= n)
                 break;
-            scores_forward(c->k, row, q, &c->run.cache, 0, h, c->n_ids,
+            scores_forward(c->k, row, 0, q, 0, 1, &c->run.cache, 0, h, c->n_ids,
                            c->model->blocks[0].attention.scale);
             for (size_t key = seen; key < n; key++) {
                 r->stages[TAP_SCORES][at + key] = row[key];
@@ -307,7 +307,7 @@ ErrCode capture_run(Capture *c, const Gpt2 *m, const Kernels *k, const int32_t *
     if (code == ERR_OK)
         code = gpt2_run_init(&made.run, m, k,
                              n_extra < m->config.n_ctx - n_ids ? n_ids + n_extra : m->config.n_ctx,
-                             chunk, err);
+                             chunk, KERN_F32, err);
     if (code == ERR_OK)
         code = gpt2_prefill(&made.run, ids, n_ids, chunk, &tap, err);
     if (code == ERR_OK)

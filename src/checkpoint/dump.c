@@ -56,32 +56,31 @@ static ErrCode make_dir(const char *dir, Err *err)
 
 void dump_weight_row(const DumpWeight *w, size_t i, float *out)
 {
-    const size_t n_rows = w->dims[0], n_cols = w->dims[w->n_dims - 1];
+    const size_t n_cols = w->dims[w->n_dims - 1];
 
     switch (w->order) {
     case DUMP_PLAIN:
         memcpy(out, w->data + i * n_cols, n_cols * sizeof *out);
         break;
     case DUMP_OUT_IN:
-        kern_unpack_row(out, w->data, i, n_cols);
+        kern_unpack_row(out, w->matrix, i);
         break;
-    case DUMP_IN_OUT: /* row i holds input i of every output: 8 neighbours from each panel */
-        for (size_t o = 0; o < n_cols; o++)
-            out[o] = w->data[(o / KERN_PANEL * n_rows + i) * KERN_PANEL + o % KERN_PANEL];
+    case DUMP_IN_OUT: /* row i holds input i of every output */
+        kern_unpack_column(out, w->matrix, i);
         break;
     }
 }
 
 static DumpWeight vector(int checkpoint, const char *name, const float *data, int n)
 {
-    return (DumpWeight){name, checkpoint, 1, {(size_t)n, 0}, data, DUMP_PLAIN};
+    return (DumpWeight){name, checkpoint, 1, {(size_t)n, 0}, data, NULL, DUMP_PLAIN};
 }
 
 static DumpWeight projection(int checkpoint, const char *name, const Linear *l)
 {
-    const size_t n_in = (size_t)l->n_in, n_out = (size_t)l->n_out;
+    const size_t n_in = (size_t)l->w.k, n_out = (size_t)l->w.n;
 
-    return (DumpWeight){name, checkpoint, 2, {n_in, n_out}, l->panels, DUMP_IN_OUT};
+    return (DumpWeight){name, checkpoint, 2, {n_in, n_out}, NULL, &l->w, DUMP_IN_OUT};
 }
 
 void dump_list_weights(const Gpt2 *m, DumpWeight weights[DUMP_WEIGHTS])
@@ -91,20 +90,20 @@ void dump_list_weights(const Gpt2 *m, DumpWeight weights[DUMP_WEIGHTS])
     const Linear *fc = &b->ffn.c_fc, *proj = &b->ffn.c_proj;
     const size_t dim = (size_t)m->config.dim, n_vocab = (size_t)m->config.vocab_size;
     const DumpWeight all[DUMP_WEIGHTS] = {
-        {"token_embeddings", 1, 2, {n_vocab, dim}, m->embedding.wte, DUMP_OUT_IN},
-        {"position_embeddings", 1, 2, {(size_t)m->config.n_ctx, dim}, m->embedding.wpe, DUMP_PLAIN},
+        {"token_embeddings", 1, 2, {n_vocab, dim}, NULL, &m->embedding.wte, DUMP_OUT_IN},
+        {"position_embeddings", 1, 2, {(size_t)m->config.n_ctx, dim}, m->embedding.wpe, NULL, DUMP_PLAIN},
         vector(1, "h0_ln_1_weight", b->ln_1.gamma, b->ln_1.dim),
         vector(1, "h0_ln_1_bias", b->ln_1.beta, b->ln_1.dim),
         projection(2, "h0_c_attn_weight", qkv),
-        vector(2, "h0_c_attn_bias", qkv->bias, qkv->n_out),
+        vector(2, "h0_c_attn_bias", qkv->bias, qkv->w.n),
         projection(5, "h0_c_proj_weight", merge),
-        vector(5, "h0_c_proj_bias", merge->bias, merge->n_out),
+        vector(5, "h0_c_proj_bias", merge->bias, merge->w.n),
         vector(5, "h0_ln_2_weight", b->ln_2.gamma, b->ln_2.dim),
         vector(5, "h0_ln_2_bias", b->ln_2.beta, b->ln_2.dim),
         projection(6, "h0_c_fc_weight", fc),
-        vector(6, "h0_c_fc_bias", fc->bias, fc->n_out),
+        vector(6, "h0_c_fc_bias", fc->bias, fc->w.n),
         projection(6, "h0_ffn_c_proj_weight", proj),
-        vector(6, "h0_ffn_c_proj_bias", proj->bias, proj->n_out),
+        vector(6, "h0_ffn_c_proj_bias", proj->bias, proj->w.n),
     };
 
     memcpy(weights, all, sizeof all);

@@ -20,8 +20,9 @@ typedef struct {
     int checkpoint;   /* the first one that depends on it */
     int n_dims;       /* 1 or 2 */
     size_t dims[2];
-    const float *data; /* the model's, borrowed */
-    DumpOrder order;   /* how rows are found in data */
+    const float *data;        /* the model's, borrowed ... */
+    const KernMatrix *matrix; /* ... or this */
+    DumpOrder order;          /* how rows are found there */
 } DumpWeight;
 
 void dump_list_weights(const Gpt2 *m, DumpWeight weights[DUMP_WEIGHTS]);

@@ -59,7 +59,7 @@ ErrCode greedy_continue(const Gpt2 *m, const Kernels *k, const int32_t *prompt, 
                        n_prompt, n, m->config.n_ctx);
     code = make_sampler(&arena, &sampler, m, k, err);
     if (code == ERR_OK)
-        code = gpt2_run_init(&run, m, k, n_prompt + n - 1, chunk, err);
+        code = gpt2_run_init(&run, m, k, n_prompt + n - 1, chunk, KERN_F32, err);
     if (code == ERR_OK)
         code = generate(&run, sampler, prompt, n_prompt, ids, n, err);
     gpt2_run_free(&run);

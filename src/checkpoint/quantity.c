@@ -19,7 +19,7 @@ void quantity_token_rows(const Gpt2 *m, const int32_t *ids, int n, float *out)
     const size_t dim = (size_t)m->config.dim;
 
     for (int i = 0; i < n; i++)
-        kern_unpack_row(out + (size_t)i * dim, m->embedding.wte, (size_t)ids[i], dim);
+        kern_unpack_row(out + (size_t)i * dim, &m->embedding.wte, (size_t)ids[i]);
 }
 
 /* Two buffers out of one arena. */
@@ -61,7 +61,8 @@ ErrCode quantity_c_fc(const Gpt2 *m, const Kernels *k, const int32_t *ids, int n
     float *rows, *scratch;
     Arena arena = {0};
     const ErrCode code = two_buffers(&arena, (size_t)n * dim, &rows,
-                                     kern_linear_scratch((size_t)n, dim), &scratch, err);
+                                     kern_input_bytes((size_t)n, dim) / sizeof *scratch, &scratch,
+                                     err);
 
     if (code != ERR_OK)
         return code;
@@ -81,7 +82,7 @@ ErrCode quantity_attention(const Gpt2 *m, const Kernels *k, const int32_t *ids, 
     ErrCode code = two_buffers(&arena, n_values, &rows, 0, &unused, err);
 
     if (code == ERR_OK)
-        code = gpt2_run_init(&run, m, k, n, n, err);
+        code = gpt2_run_init(&run, m, k, n, n, KERN_F32, err);
     if (code == ERR_OK) {
         quantity_token_rows(m, ids, n, rows);
         code = attention_forward(&m->blocks[0].attention, k, out, rows, n, 0, 0, &run.cache,
@@ -121,7 +122,7 @@ ErrCode quantity_stage(const Gpt2 *m, const Kernels *k, const int32_t *ids, int 
     StageCopy copy = {stage, out};
     const Tap tap = {.ctx = &copy, .observe = copy_stage};
     Gpt2Run run = {0};
-    ErrCode code = gpt2_run_init(&run, m, k, n, chunk_of(n), err);
+    ErrCode code = gpt2_run_init(&run, m, k, n, chunk_of(n), KERN_F32, err);
 
     assert(stage != TAP_SCORES && stage != TAP_MASKED && stage != TAP_PROBS);
     if (code == ERR_OK)
@@ -161,7 +162,7 @@ ErrCode quantity_nll(const Gpt2 *m, const Kernels *k, const int32_t *ids, int n_
     NllSum sum = {0};
     const Tap tap = {.ctx = &sum, .observe = add_nll};
     Gpt2Run run = {0};
-    ErrCode code = gpt2_run_init(&run, m, k, row_len, row_len, err);
+    ErrCode code = gpt2_run_init(&run, m, k, row_len, row_len, KERN_F32, err);
 
     for (int r = 0; code == ERR_OK && r < n_rows; r++) {
         const int32_t *row = ids + (size_t)r * (size_t)row_len;

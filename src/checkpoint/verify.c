@@ -15,6 +15,7 @@
 #include "checkpoint/greedy.h"
 #include "checkpoint/reference.h"
 #include "checkpoint/tolerance.h"
+#include "common/model_name.h"
 #include "sampling/argmax.h"
 #include "sampling/softmax.h"
 
@@ -236,7 +237,7 @@ static ErrCode piece_by_piece(Verify *v, const CacheCopy *whole, Err *err)
         v, 3, chunk == 1 ? "token by token equals one pass" : "7 tokens a pass equal one pass");
     CacheCopy zeros = {.k = NULL}, copy = {.k = NULL};
     Gpt2Run run = {0};
-    ErrCode code = gpt2_run_init(&run, v->m, v->k, n_ids, chunk, err);
+    ErrCode code = gpt2_run_init(&run, v->m, v->k, n_ids, chunk, KERN_F32, err);
 
     if (code == ERR_OK)
         code = copy_cache(&zeros, &run.cache, n_ids, err);
@@ -365,7 +366,7 @@ static ErrCode production_rows(Verify *v, VerdictRow *bits, VerdictRow *choice, 
     const CompareView row = last_row(v);
     int32_t ids[RUNS], first[RUNS];
     Gpt2Run run = {0};
-    ErrCode code = gpt2_run_init(&run, v->m, v->k, n_ids, chunk, err);
+    ErrCode code = gpt2_run_init(&run, v->m, v->k, n_ids, chunk, KERN_F32, err);
 
     bits->verdict = VERDICT_PASS;
     for (int i = 0; code == ERR_OK && i < RUNS; i++) {
@@ -678,8 +679,10 @@ ErrCode verify_run(VerdictTable *t, const Gpt2 *m, const Tokenizer *tokenizer, c
 {
     Verify v = {.m = m, .tokenizer = tokenizer, .k = k, .progress = progress};
     VerdictTable table = {0};
+    char dir[sizeof m->path];
     ErrCode code = ERR_OK;
 
+    model_dir_of(dir, sizeof dir, m->path);
     /* Before anything is computed: a wrong --expect is found at once. */
     if (options->expect != NULL)
         code = expect_check(options->expect, &m->config, tokenizer, err);
@@ -687,7 +690,7 @@ ErrCode verify_run(VerdictTable *t, const Gpt2 *m, const Tokenizer *tokenizer, c
         code = verdict_init(&table, ROWS_FIXED + m->config.n_layers, err);
     v.t = &table;
     if (code == ERR_OK)
-        code = reference_open(&v.reference, &m->config, m->dir, options->reference, err);
+        code = reference_open(&v.reference, &m->config, dir, options->reference, err);
     if (code == ERR_OK)
         code = run_rows(&v, options, err);
     capture_free(&v.capture);

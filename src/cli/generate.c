@@ -1,6 +1,6 @@
 /* cli/generate.c: continues a prompt on standard output, token by token, or as one JSON object.
  *
- * May include: common, backend, sampling. */
+ * May include: common, backend, kernels. */
 #include <getopt.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -10,11 +10,13 @@
 #include "backend/backend.h"
 #include "backend/cpu_backend.h"
 #include "cli/cli.h"
+#include "cli/process.h"
+#include "cli/type_option.h"
 #include "common/clock.h"
 #include "common/json.h"
 #include "common/text.h"
 
-enum { GENERATE_TOKENS = 100 };
+enum { GENERATE_TOKENS = 100, ANY_CPU = -1 };
 
 static const char generate_help[] =
     "usage: llorch-cpud generate [--model PATH] (--prompt TEXT | --ids 1,2,3) [OPTION]...\n"
@@ -22,8 +24,8 @@ static const char generate_help[] =
     "Continues a text. The new text goes to standard output as it is produced; the prompt is not "
     "repeated.\n"
     "\n"
-    "  --model PATH              model directory or .safetensors file (default: the shipped "
-    "model)\n"
+    "  --model PATH              model directory, .safetensors, .gguf or packed file (default: the "
+    "shipped model)\n"
     "  --prompt TEXT             the text; - reads standard input, byte for byte\n"
     "  --ids LIST                token ids instead of a text, separated by commas\n"
     "  --max-tokens N            new tokens, 1 to 2048 (default 100); ends earlier when the "
@@ -41,6 +43,10 @@ static const char generate_help[] =
     "characters\n"
     "  --max-context N           positions to make room for (default: the model's)\n"
     "  --isa NAME                instruction set: scalar, avx2 (default: the best, or LLORCH_ISA)\n"
+    "  --type TYPE               hold the weights as f32, f16, bf16, q8_0 or q4_0 (default: as in "
+    "the file)\n"
+    "  --kv-type TYPE            hold keys and values as f32 or f16 (default f32)\n"
+    "  --cpu N                   run on this processor only (default: any)\n"
     "  --json                    nothing but one JSON object at the end: prompt_ids, ids, text, "
     "stop_reason,\n"
     "                            seed, timings\n"
@@ -60,6 +66,9 @@ enum {
     OPT_STOP,
     OPT_MAX_CONTEXT,
     OPT_ISA,
+    OPT_TYPE,
+    OPT_KV_TYPE,
+    OPT_CPU,
     OPT_JSON
 };
 
@@ -77,6 +86,9 @@ static const struct option generate_options[] = {
     {"stop", required_argument, NULL, OPT_STOP},
     {"max-context", required_argument, NULL, OPT_MAX_CONTEXT},
     {"isa", required_argument, NULL, OPT_ISA},
+    {"type", required_argument, NULL, OPT_TYPE},
+    {"kv-type", required_argument, NULL, OPT_KV_TYPE},
+    {"cpu", required_argument, NULL, OPT_CPU},
     {"json", no_argument, NULL, OPT_JSON},
     {"help", no_argument, NULL, 'h'},
     {NULL, 0, NULL, 0}};
@@ -84,6 +96,9 @@ static const struct option generate_options[] = {
 typedef struct {
     const char *model, *prompt, *ids, *isa;
     int max_context; /* 0: the model's */
+    bool has_type;   /* type: of the weights in memory; otherwise as in the file */
+    KernType type, kv_type;
+    int cpu; /* the one to run on; ANY_CPU */
     bool json, help;
     BackendRequest request;
     char *stdin_text;    /* owned, or NULL */
@@ -138,10 +153,10 @@ static ErrCode take_sampling(SamplingParams *p, int option, const char *value, E
     }
 }
 
-static ErrCode take_int(int *out, const char *option, const char *value, int max, Err *err)
+static ErrCode take_int(int *out, const char *option, const char *value, int min, int max, Err *err)
 {
     int64_t n = 0;
-    const ErrCode code = cli_parse_int(option, value, 1, max, &n, err);
+    const ErrCode code = cli_parse_int(option, value, min, max, &n, err);
 
     if (code == ERR_OK)
         *out = (int)n;
@@ -169,9 +184,17 @@ static ErrCode take_option(GenerateArgs *a, int option, const char *value, Err *
     case OPT_STOP:
         return add_stop(&a->request, value, err);
     case OPT_MAX_TOKENS:
-        return take_int(&a->request.max_tokens, "--max-tokens", value, BACKEND_MAX_NEW_TOKENS, err);
+        return take_int(&a->request.max_tokens, "--max-tokens", value, 1, BACKEND_MAX_NEW_TOKENS,
+                        err);
     case OPT_MAX_CONTEXT:
-        return take_int(&a->max_context, "--max-context", value, INT32_MAX, err);
+        return take_int(&a->max_context, "--max-context", value, 1, INT32_MAX, err);
+    case OPT_TYPE:
+        a->has_type = true;
+        return type_option_parse(value, &a->type, err);
+    case OPT_KV_TYPE:
+        return type_option_parse_kv(value, &a->kv_type, err);
+    case OPT_CPU:
+        return take_int(&a->cpu, "--cpu", value, 0, INT32_MAX, err);
     default:
         return take_sampling(&a->request.sampling, option, value, err);
     }
@@ -182,7 +205,9 @@ static ErrCode parse_args(GenerateArgs *a, int argc, char **argv, Err *err)
     int option;
 
     *a =
-        (GenerateArgs){.request = {.max_tokens = GENERATE_TOKENS, .sampling = sampling_defaults()}};
+        (GenerateArgs){.kv_type = KERN_F32,
+                       .cpu = ANY_CPU,
+                       .request = {.max_tokens = GENERATE_TOKENS, .sampling = sampling_defaults()}};
     opterr = 0;
     while ((option = getopt_long(argc, argv, ":h", generate_options, NULL)) != -1) {
         if (option == '?' || option == ':')
@@ -367,6 +392,15 @@ static ErrCode print_json(const Backend *b, const GenerateArgs *a, const Generat
     return code;
 }
 
+/* The only job's prompt, which has no more tokens than bytes, and what it may generate. Large pages
+ * for a whole context would take longer than a short prompt. */
+static int enough_context(const BackendRequest *r)
+{
+    const size_t n_prompt = r->prompt_ids != NULL ? r->n_prompt_ids : r->prompt.n_bytes;
+
+    return (int)(n_prompt + (size_t)r->max_tokens); /* both are limited: take_prompt */
+}
+
 static ErrCode load_backend(Backend **b, const GenerateArgs *a, GenerateResult *r, Err *err)
 {
     char path[CLI_PATH_BYTES];
@@ -377,7 +411,11 @@ static ErrCode load_backend(Backend **b, const GenerateArgs *a, GenerateResult *
         return code;
     const CpuBackendOptions options = {.model_path = path,
                                        .max_context = a->max_context,
+                                       .enough_context = enough_context(&a->request),
                                        .isa = a->isa,
+                                       .has_type = a->has_type,
+                                       .type = a->type,
+                                       .kv_type = a->kv_type,
                                        .progress = load_progress,
                                        .progress_ctx = &progress};
     const uint64_t start_ns = clock_now_ns();
@@ -419,6 +457,8 @@ int cli_generate(int argc, char **argv)
 
     if (code == ERR_OK && args.help)
         return cli_print(generate_help);
+    if (code == ERR_OK && args.cpu != ANY_CPU)
+        code = process_pin(args.cpu, &err);
     if (code == ERR_OK) {
         cli_catch_interrupt();
         code = take_prompt(&args, &err);

@@ -18,7 +18,8 @@ static const char info_help[] =
     "\n"
     "Describes a model: architecture, parameters, types, memory needed, tokenizer.\n"
     "\n"
-    "  --model PATH     model directory or .safetensors file (default: the shipped model)\n"
+    "  --model PATH     model directory, .safetensors, .gguf or packed file (default: the\n"
+    "                   shipped model)\n"
     "  --context N      count memory for N positions (default: the model's)\n"
     "  --json           one JSON object instead of a table; sizes in bytes\n"
     "  --help           this text\n";
@@ -86,10 +87,10 @@ static ErrCode measure(Info *info, int context, Err *err)
     if (code != ERR_OK)
         return code;
     info->context = context > 0 ? context : info->model.config.n_ctx;
-    code = gpt2_run_init(&run, &info->model, k, info->context, CPU_BACKEND_CHUNK, err);
+    code = gpt2_run_init(&run, &info->model, k, info->context, CPU_BACKEND_CHUNK, KERN_F32, err);
     if (code != ERR_OK)
         return code;
-    info->weights_bytes = info->model.arena.size_bytes;
+    info->weights_bytes = info->model.weight_bytes;
     info->cache_bytes = kv_cache_bytes(&run.cache);
     info->work_bytes = run.arena.size_bytes - info->cache_bytes;
     info->tokenizer_bytes = tokenizer_bytes(info->tokenizer);
@@ -107,16 +108,16 @@ static ErrCode load(Info *info, const InfoArgs *a, Err *err)
 {
     char path[CLI_PATH_BYTES];
     CliProgress progress;
-    const Gpt2Progress hook = {load_progress, &progress};
+    const Gpt2LoadOptions options = {.progress = {load_progress, &progress}};
     ErrCode code = cli_model_path(path, sizeof path, a->model, err);
 
     if (code != ERR_OK)
         return code;
     cli_progress_start(&progress, "loading the model");
-    code = gpt2_load(&info->model, path, &hook, err);
+    code = gpt2_load(&info->model, path, &options, err);
     cli_progress_clear(&progress);
     if (code == ERR_OK)
-        code = tokenizer_load(&info->tokenizer, info->model.dir, err);
+        code = tokenizer_load(&info->tokenizer, info->model.path, err);
     if (code == ERR_OK)
         config_name_eos(&info->model.config, tokenizer_end_of_text(info->tokenizer));
     return code == ERR_OK ? measure(info, a->context, err) : code;
@@ -143,7 +144,7 @@ static void add_json(JsonBuf *out, const Info *info)
     json_buf_printf(out, "{");
     add_string(out, "model", m->name);
     json_buf_printf(out, ",");
-    add_string(out, "path", m->dir);
+    add_string(out, "path", m->path);
     json_buf_printf(out,
                     ",\"architecture\":{\"type\":\"gpt2\",\"layers\":%d,\"heads\":%d,"
                     "\"head_dim\":%d,\"dim\":%d,\"ffn_dim\":%d,\"context\":%d,\"vocab_size\":%d,"
@@ -157,7 +158,9 @@ static void add_json(JsonBuf *out, const Info *info)
     for (int i = 0; i < c->n_eos; i++)
         json_buf_printf(out, i > 0 ? ",%d" : "%d", c->eos_ids[i]);
     json_buf_printf(out, "]},\"parameters\":%zu,", m->n_params);
-    add_string(out, "types", m->dtypes);
+    add_string(out, "file_types", m->file_types);
+    json_buf_printf(out, ",");
+    add_string(out, "types", m->types);
     json_buf_printf(out,
                     ",\"memory\":{\"context\":%d,\"weights_bytes\":%zu,\"kv_cache_bytes\":%zu,"
                     "\"work_bytes\":%zu,\"tokenizer_bytes\":%zu,\"total_bytes\":%zu},",
@@ -194,7 +197,7 @@ static void add_table(JsonBuf *out, const Info *info)
 
     text_float(eps, c->eps);
     add_text(out, "model", m->name);
-    add_text(out, "path", m->dir);
+    add_text(out, "path", m->path);
     json_buf_printf(
         out, "architecture       gpt2: %d layers, %d heads of %d, width %d, feed-forward %d\n",
         c->n_layers, c->n_heads, c->head_dim, c->dim, c->ffn_dim);
@@ -206,7 +209,8 @@ static void add_table(JsonBuf *out, const Info *info)
     json_buf_printf(out, "attention scale    %s%s\n", c->scale_attn ? "1 / sqrt(head_dim)" : "1",
                     c->scale_attn_by_layer ? " / (layer + 1)" : "");
     json_buf_printf(out, "parameters         %zu\n", m->n_params);
-    json_buf_printf(out, "types              %s in the file, F32 in memory\n", m->dtypes);
+    json_buf_printf(out, "types              %s in the file, %s in memory\n", m->file_types,
+                    m->types);
     json_buf_printf(out, "tokenizer          %s, %d tokens, Unicode %s\n",
                     tokenizer_kind(info->tokenizer), tokenizer_vocab_size(info->tokenizer),
                     pre_split_unicode_version());

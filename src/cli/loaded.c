@@ -15,7 +15,7 @@ bool cli_loaded_progress(void *ctx, double fraction)
  */
 static ErrCode load_tokenizer(CliLoaded *l, Err *err)
 {
-    const ErrCode code = tokenizer_load(&l->tokenizer, l->model.dir, err);
+    const ErrCode code = tokenizer_load(&l->tokenizer, l->model.path, err);
 
     if (code != ERR_IO)
         return code;
@@ -26,7 +26,7 @@ static ErrCode load_tokenizer(CliLoaded *l, Err *err)
 
 ErrCode cli_load(CliLoaded *l, const char *given, const char *isa, Err *err)
 {
-    const Gpt2Progress hook = {cli_loaded_progress, l};
+    const Gpt2LoadOptions options = {.progress = {cli_loaded_progress, l}};
     char path[CLI_PATH_BYTES];
     ErrCode code = cli_model_path(path, sizeof path, given, err);
 
@@ -35,7 +35,7 @@ ErrCode cli_load(CliLoaded *l, const char *given, const char *isa, Err *err)
     if (code != ERR_OK)
         return code;
     cli_progress_start(&l->progress, "loading the model");
-    code = gpt2_load(&l->model, path, &hook, err);
+    code = gpt2_load(&l->model, path, &options, err);
     cli_progress_clear(&l->progress);
     if (code == ERR_OK)
         code = load_tokenizer(l, err);

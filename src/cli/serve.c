@@ -7,6 +7,7 @@
 
 #include "backend/cpu_backend.h"
 #include "cli/cli.h"
+#include "cli/process.h"
 #include "cli/serve_options.h"
 #include "common/log.h"
 #include "common/mapped_file.h"
@@ -40,12 +41,21 @@ static Backend *load_cpu(void *ctx, bool (*progress)(void *, double), void *prog
                                        .model_name = o->worker.model_name,
                                        .max_context = o->max_context,
                                        .isa = o->isa,
-                                       .touch_memory = true,
+                                       .has_type = o->has_type,
+                                       .type = o->type,
+                                       .kv_type = o->kv_type,
+                                       .no_prefix_cache = o->no_prefix_cache,
                                        .progress = progress,
                                        .progress_ctx = progress_ctx};
     Backend *backend = NULL;
 
-    return cpu_backend_load(&backend, &options, err) == ERR_OK ? backend : NULL;
+    if (cpu_backend_load(&backend, &options, err) != ERR_OK)
+        return NULL;
+    if (o->mlock && process_lock_memory(err) != ERR_OK) {
+        backend->ops->free(backend);
+        return NULL;
+    }
+    return backend;
 }
 
 int cli_serve(int argc, char **argv)
@@ -59,6 +69,8 @@ int cli_serve(int argc, char **argv)
         return cli_print(serve_options_help());
     if (o.version)
         return cli_version();
+    if (o.cpu != SERVE_ANY_CPU && process_pin(o.cpu, &err) != ERR_OK)
+        return cli_fail(&err);
     open_standard_streams();
     forbid_core_dumps();
     mapped_file_guard();

@@ -1,15 +1,16 @@
 /* cli/serve_options.c: one table of flags; what does not depend on the model or the network is
  * checked here, before anything is opened.
  *
- * May include: http, kernels. */
+ * May include: common, http, kernels. */
 #include "cli/serve_options.h"
 
 #include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "cli/cli.h"
+#include "cli/type_option.h"
+#include "common/model_name.h"
 #include "http/client.h"
 #include "kernels/kernels.h"
 
@@ -31,6 +32,11 @@ typedef enum {
     OPT_DEFER_HEADERS,
     OPT_ENABLE_SHUTDOWN,
     OPT_ISA,
+    OPT_TYPE,
+    OPT_KV_TYPE,
+    OPT_NO_PREFIX_CACHE,
+    OPT_CPU,
+    OPT_MLOCK,
     OPT_LOG_LEVEL,
     OPT_HELP,
     OPT_VERSION
@@ -52,6 +58,11 @@ static const struct option long_options[] = {
     {"defer-headers", no_argument, NULL, OPT_DEFER_HEADERS},
     {"enable-shutdown", no_argument, NULL, OPT_ENABLE_SHUTDOWN},
     {"isa", required_argument, NULL, OPT_ISA},
+    {"type", required_argument, NULL, OPT_TYPE},
+    {"kv-type", required_argument, NULL, OPT_KV_TYPE},
+    {"no-prefix-cache", no_argument, NULL, OPT_NO_PREFIX_CACHE},
+    {"cpu", required_argument, NULL, OPT_CPU},
+    {"mlock", no_argument, NULL, OPT_MLOCK},
     {"log-level", required_argument, NULL, OPT_LOG_LEVEL},
     {"help", no_argument, NULL, OPT_HELP},
     {"version", no_argument, NULL, OPT_VERSION},
@@ -64,7 +75,8 @@ static const char help_text[] =
     "Serves one GPT-2 model over HTTP, one job at a time, on one thread.\n"
     "\n"
     "  --worker-id ID             name of this worker (WORKER_ID; llorch-cpud-0)\n"
-    "  --model PATH               model directory or .safetensors file (MODEL_PATH; required)\n"
+    "  --model PATH               model directory, .safetensors, .gguf or packed file\n"
+    "                             (MODEL_PATH; required)\n"
     "  --port N                   0 to 65535, 0 lets the kernel choose (PORT; 3000)\n"
     "  --host ADDR                address to listen on (0.0.0.0)\n"
     "  --callback-url URL         http address that is told when the worker is ready\n"
@@ -79,6 +91,12 @@ static const char help_text[] =
     "  --defer-headers            send the response headers with the first token\n"
     "  --enable-shutdown          answer POST /shutdown\n"
     "  --isa NAME                 scalar or avx2 (LLORCH_ISA; the best of this processor)\n"
+    "  --type TYPE                hold the weights as f32, f16, bf16, q8_0 or q4_0 (as in the "
+    "file)\n"
+    "  --kv-type TYPE             hold keys and values as f32 or f16 (f32)\n"
+    "  --no-prefix-cache          compute every prompt whole: reuse nothing of the job before\n"
+    "  --cpu N                    run on this processor only (any)\n"
+    "  --mlock                    lock the model and all buffers in memory\n"
     "  --log-level LEVEL          debug, info, warn, error or off (info)\n"
     "  --version, --help\n"
     "\n"
@@ -186,6 +204,19 @@ static ErrCode apply(ServeOptions *o, int option, const char *text, Err *err)
         return ERR_OK;
     case OPT_ISA:
         return parse_text("--isa", text, &o->isa, err);
+    case OPT_TYPE:
+        o->has_type = true;
+        return type_option_parse(text, &o->type, err);
+    case OPT_KV_TYPE:
+        return type_option_parse_kv(text, &o->kv_type, err);
+    case OPT_NO_PREFIX_CACHE:
+        o->no_prefix_cache = true;
+        return ERR_OK;
+    case OPT_CPU:
+        return parse_int("--cpu", text, 0, MAX_INT_OPTION, &o->cpu, err);
+    case OPT_MLOCK:
+        o->mlock = true;
+        return ERR_OK;
     default:
         return parse_log_level(text, &o->log_level, err);
     }
@@ -225,34 +256,6 @@ static ErrCode fill_from_environment(ServeOptions *o, Err *err)
     return ERR_OK;
 }
 
-static bool is_regular_file(const char *path)
-{
-    struct stat st;
-
-    return stat(path, &st) == 0 && S_ISREG(st.st_mode);
-}
-
-/* Base name of a directory, stem of a file; "." and ".." are looked up first. */
-static void default_name(char out[SERVE_NAME_BYTES], const char *path)
-{
-    char *real = realpath(path, NULL);
-    const char *name = real != NULL ? real : path;
-    size_t n = strlen(name), start;
-    const char *dot;
-
-    while (n > 1 && name[n - 1] == '/')
-        n--;
-    for (start = n; start > 0 && name[start - 1] != '/'; start--)
-        ;
-    dot = is_regular_file(path) ? strrchr(name + start, '.') : NULL;
-    n = dot != NULL && dot > name + start ? (size_t)(dot - name) - start : n - start;
-    if (n > SERVE_NAME_BYTES - 1)
-        n = SERVE_NAME_BYTES - 1;
-    memcpy(out, name + start, n);
-    out[n] = '\0';
-    free(real);
-}
-
 static ErrCode complete(ServeOptions *o, Err *err)
 {
     if (fill_from_environment(o, err) != ERR_OK)
@@ -260,7 +263,7 @@ static ErrCode complete(ServeOptions *o, Err *err)
     if (o->worker.model_path == NULL)
         return err_set(err, ERR_USAGE, "--model: missing (or set MODEL_PATH)");
     if (o->worker.model_name == NULL) {
-        default_name(o->name, o->worker.model_path);
+        model_name_of(o->name, sizeof o->name, o->worker.model_path);
         o->worker.model_name = o->name;
     }
     return ERR_OK;
@@ -270,7 +273,10 @@ ErrCode serve_options_parse(ServeOptions *o, int argc, char **argv, Err *err)
 {
     int option;
 
-    *o = (ServeOptions){.worker = worker_options_default(), .log_level = LOG_INFO};
+    *o = (ServeOptions){.worker = worker_options_default(),
+                        .log_level = LOG_INFO,
+                        .kv_type = KERN_F32,
+                        .cpu = SERVE_ANY_CPU};
     o->worker.port = PORT_UNSET;
     opterr = 0;
     optind = 0; /* 0, not 1: GNU getopt starts over, also for its own state */

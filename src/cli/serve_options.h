@@ -1,7 +1,7 @@
 /* cli/serve_options.h: the worker's arguments: flag over environment over default (worker contract,
  * 2 and 11a).
  *
- * May include: common, worker. */
+ * May include: common, kernels, worker. */
 #ifndef LLORCH_CLI_SERVE_OPTIONS_H
 #define LLORCH_CLI_SERVE_OPTIONS_H
 
@@ -9,15 +9,21 @@
 
 #include "common/error.h"
 #include "common/log.h"
+#include "kernels/matrix.h"
 #include "worker/worker.h"
 
-enum { SERVE_NAME_BYTES = 256 };
+enum { SERVE_NAME_BYTES = 256, SERVE_ANY_CPU = -1 };
 
 typedef struct {
     WorkerOptions worker; /* load and load_ctx are the caller's to set */
     LogLevel log_level;
-    const char *isa;             /* NULL: the best of this processor */
-    int max_context;             /* 0: the model's */
+    const char *isa; /* NULL: the best of this processor */
+    int max_context; /* 0: the model's */
+    bool has_type;   /* type: of the weights in memory; otherwise as in the file */
+    KernType type, kv_type;
+    bool no_prefix_cache;
+    int cpu; /* the one to run on; SERVE_ANY_CPU */
+    bool mlock;
     bool help, version;          /* asked for: everything else was not looked at */
     char name[SERVE_NAME_BYTES]; /* of the model, when no --model-name gave one */
 } ServeOptions;

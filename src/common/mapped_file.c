@@ -16,7 +16,7 @@
 
 #include "common/text.h"
 
-enum { MAPPED_SLOTS = 64, MAPPED_NAME_BYTES = 256 };
+enum { MAPPED_SLOTS = 64, MAPPED_NAME_BYTES = 256, MAPPED_HUGE_BYTES = 2 * 1024 * 1024 };
 
 /* The mappings that are open. Mutable and global because a signal handler gets nothing but the
  * faulting address, and the line it writes must name the file. A mapping beyond the last slot works
@@ -92,6 +92,9 @@ ErrCode mapped_file_open(MappedFile *f, const char *path, size_t max_bytes, Err 
     if (data == MAP_FAILED)
         return err_set(err, ERR_IO, "%s: cannot map %zu bytes: %s", path, size,
                        strerror(map_errno));
+    /* Refused where the file system has no large pages; then small pages do. */
+    if (size >= MAPPED_HUGE_BYTES)
+        (void)madvise(data, size, MADV_HUGEPAGE);
     *f = (MappedFile){data, size};
     remember(f, path);
     return ERR_OK;

@@ -13,8 +13,9 @@ typedef struct {
     size_t size;
 } MappedFile;
 
-/* Opens path (O_RDONLY | O_CLOEXEC | O_NONBLOCK) and maps it whole. Refuses what is no regular file
- * (never waits for a FIFO), empty files, and files above max_bytes (0: no limit). Messages:
+/* Opens path (O_RDONLY | O_CLOEXEC | O_NONBLOCK) and maps it whole, asking for large pages. Refuses
+ * what is no regular file (never waits for a FIFO), empty files, and files above max_bytes (0: no
+ * limit). Messages:
  * "<path>: <problem>". If the file shrinks while mapped, reading it raises SIGBUS:
  * mapped_file_guard makes that one line and exit 1. */
 ErrCode mapped_file_open(MappedFile *f, const char *path, size_t max_bytes, Err *err) ERR_CHECK;

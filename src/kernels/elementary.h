@@ -34,21 +34,80 @@ static inline float kern_from_bits(uint32_t u)
     return x;
 }
 
-/* a * b + c with one rounding, without fma hardware: the product is exact in double; the double sum
- * is rounded to odd, so that the rounding to float sees which side the lost part lies on. Finite
- * arguments only. */
+/* a where v is negative, else b. By masks, because compilers turn ?: on computed values into jumps
+ * and then leave the loop around it scalar. */
+static inline uint32_t kern_choose(int32_t v, uint32_t a, uint32_t b)
+{
+    const uint32_t mask = (uint32_t)(v >> 31);
+
+    return (a & mask) | (b & ~mask);
+}
+
+/* An f16 as float, exactly. */
+static inline float kern_widen_f16(uint16_t h)
+{
+    const int32_t magnitude = (h & 0x7fff) << 13;
+    /* The exponent's bias changes by 127 - 15; for infinity and NaN it goes to the top. */
+    const uint32_t bias = kern_choose(0x0f7fffff - magnitude, 224u << 23, 112u << 23);
+    /* Zero and subnormals: a multiple of 2^-24. */
+    const float small = (float)(h & 0x7fff) * 0x1p-24f;
+    const uint32_t u =
+        kern_choose(magnitude - 0x00800000, kern_bits(small), (uint32_t)magnitude + bias);
+
+    return kern_from_bits(u | (uint32_t)(h & 0x8000) << 16);
+}
+
+/* x rounded to f16, ties to even: from 65520 on infinity, a NaN stays one. */
+static inline uint16_t kern_to_f16(float x)
+{
+    const int32_t magnitude = (int32_t)(kern_bits(x) & 0x7fffffffu);
+    /* Adds just below half of the last place kept, or half if that place is odd. A carry goes into
+     * the exponent, where it belongs. */
+    const uint32_t rounded =
+        ((uint32_t)magnitude + 0xfffu + ((uint32_t)magnitude >> 13 & 1u)) >> 13;
+    /* Below 2^-14 results are multiples of 2^-24, the last place of floats in [0.5, 1). */
+    const uint32_t small = kern_bits(kern_from_bits((uint32_t)magnitude) + 0.5f) - 0x3f000000u;
+    uint32_t h = kern_choose(magnitude - 0x38800000, small, rounded - (112u << 10));
+
+    h = kern_choose(0x477fffff - magnitude, 0x7c00u, h);
+    h = kern_choose(0x7f800000 - magnitude, 0x7e00u, h);
+    return (uint16_t)(h | (kern_bits(x) >> 16 & 0x8000u));
+}
+
+/* x rounded to bf16, ties to even; a NaN stays one. */
+static inline uint16_t kern_to_bf16(float x)
+{
+    const uint32_t u = kern_bits(x);
+    const uint32_t rounded = (u + 0x7fffu + (u >> 16 & 1u)) >> 16;
+
+    return (uint16_t)kern_choose(0x7f800000 - (int32_t)(u & 0x7fffffffu), u >> 16 | 0x40u, rounded);
+}
+
+static inline float kern_widen_bf16(uint16_t h)
+{
+    return kern_from_bits((uint32_t)h << 16);
+}
+
+/* a * b + c with one rounding, without fma hardware: the product is exact in double, the double sum
+ * s is not. Rounding s to float is right unless s lies half-way between two floats (fma_chain.h),
+ * which is certain not to be so when the result is a normal number and the last 29 bits of s are
+ * not 100...0. Else s is rounded to odd, so that the rounding to float sees which side the lost
+ * part lies on. Finite arguments only. */
 static inline float kern_fma_portable(float a, float b, float c)
 {
     const double p = (double)a * (double)b;
     const double s = p + (double)c;
-    const double t = s - p;
-    const double e = (p - (s - t)) + ((double)c - t);
+    const float r = (float)s;
+    double t, e, odd;
     uint64_t u;
-    double odd;
 
-    if (e == 0.0)
-        return (float)s;
     memcpy(&u, &s, sizeof u);
+    if ((u & 0x1fffffffu) != 0x10000000u && (kern_bits(r) & 0x7fffffffu) > 0x00800000u)
+        return r;
+    t = s - p;
+    e = (p - (s - t)) + ((double)c - t); /* what s lost */
+    if (e == 0.0)
+        return r;
     if ((u & 1) == 0)
         u = (e > 0.0) == (s > 0.0) ? u + 1 : u - 1;
     memcpy(&odd, &u, sizeof odd);
@@ -147,6 +206,13 @@ static inline float kern_relu(float x)
 static inline float kern_silu(float x)
 {
     return x / (1.0f + kern_exp(-x));
+}
+
+/* x rounded to an integer, ties to even: the mode of this process (kernels_check_float_mode). Not by
+ * adding 1.5 * 2^23: x is a product, and a compiler could fuse the two. */
+static inline int32_t kern_round_even(float x)
+{
+    return (int32_t)lrintf(x);
 }
 
 /* End of the block of KERN_KC terms that begins at k0. */

@@ -12,54 +12,71 @@
 
 #include "common/error.h"
 #include "kernels/activation.h"
+#include "kernels/matrix.h"
 
 enum {
-    KERN_PANEL = 8,  /* output rows side by side in packed weights; cache positions side by side */
-    KERN_KC = 256,   /* a dot product is cut every 256 terms, for every shape and machine */
-    KERN_LANES = 16, /* virtual lanes of a sum over a vector */
-    KERN_TILE_TOKENS = 6 /* linear's scratch holds tokens in tiles of this many */
+    KERN_KC = 256,        /* a dot product is cut every 256 terms, for every shape and machine */
+    KERN_LANES = 16,      /* virtual lanes of a sum over a vector */
+    KERN_QUERIES = 6,     /* most queries of one call of attn_scores and attn_values */
+    KERN_TILE_TOKENS = 12 /* linear_input's room is a multiple of this many tokens */
 };
 
-/* n rounded up to whole panels. */
-static inline size_t kern_pad(size_t n)
+/* Bytes of room that linear_input needs for n_tokens rows of k inputs, for any type of weights. */
+static inline size_t kern_input_bytes(size_t n_tokens, size_t k)
 {
-    return (n + KERN_PANEL - 1) / KERN_PANEL * KERN_PANEL;
+    const size_t tokens = (n_tokens + KERN_TILE_TOKENS - 1) / KERN_TILE_TOKENS * KERN_TILE_TOKENS;
+
+    return tokens * (k + KERN_BLOCK) * sizeof(float);
 }
 
-/* Floats of scratch that linear needs for n_tokens rows of k inputs. */
-static inline size_t kern_linear_scratch(size_t n_tokens, size_t k)
-{
-    return (n_tokens + KERN_TILE_TOKENS - 1) / KERN_TILE_TOKENS * KERN_TILE_TOKENS * k;
-}
+/* Keys and values of one head, f32 or f16 (docs/numerics.md, attention). */
+typedef struct {
+    KernType type;        /* KERN_F32 or KERN_F16 */
+    const void *k_panels; /* [pos / 8][head_dim][8] */
+    const void *v_panels; /* [ceil(head_dim / 8)][n_ctx][8], panels v_stride elements apart */
+    size_t v_stride;
+    int head_dim;
+} KernHead;
 
 typedef struct Kernels {
     const char *name; /* "scalar", "avx2" */
 
-    /* How many multiply-adds, and how many weights read once, take about half a millisecond: the
-     * size of the slices between two yields (layers/linear.c). No effect on results. */
+    /* How many multiply-adds, and how many bytes of weights read once, take about half a
+     * millisecond: the size of the slices between two yields (layers/linear.c). No effect on
+     * results. */
     size_t slice_fma;
-    size_t slice_weights;
+    size_t slice_bytes;
 
-    /* y[t, o] = bias[o] + sum_i x[t, i] * w[o, i], in blocks of KERN_KC (numerics, linear layer).
+    /* Brings x: [n_tokens, k], rows ldx apart, into the form that linear wants for weights of this
+     * type: floats in tiles, or blocks of 32 quantised to int8 (numerics, section 3).
+     * Memory  input: kern_input_bytes(n_tokens, k), 64-byte aligned. */
+    void (*linear_input)(void *input, KernType type, const float *x, size_t ldx, int n_tokens,
+                         int k);
+
+    /* y[t, o] = bias[o] + sum_i x[t, i] * w[first + o, i] for o < n (numerics, sections 2 and 3).
      *
-     * Shapes  x: [n_tokens, k], rows ldx apart; y: [n_tokens, n], rows ldy apart, disjoint from x;
-     *         panels: [ceil(n / 8)][k][8], 64-byte aligned, missing rows zero; bias: [n] or NULL
-     * for 0. Memory  scratch: kern_linear_scratch(n_tokens, k) floats, 64-byte aligned. Writes
-     * exactly n floats a row. */
-    void (*linear)(float *y, size_t ldy, const float *panels, const float *bias, const float *x,
-                   size_t ldx, int n_tokens, int n, int k, float *scratch);
+     * Shapes  input: from linear_input of this table, for w->type, n_tokens and w->k; y: [n_tokens,
+     * n], rows ldy apart; first: a multiple of 8; bias: [n] or NULL for 0. Writes exactly n floats
+     * a row. */
+    void (*linear)(float *y, size_t ldy, const KernMatrix *w, int first, int n, const float *bias,
+                   const void *input, int n_tokens);
 
-    /* s[i] = scale * sum_d q[d] * key[i][d] for i < n_keys: one unblocked chain over d (numerics,
-     * attention). k_panels: one head of the K cache, [pos / 8][head_dim][8]. s has room for
-     * kern_pad(n_keys); what lies beyond n_keys is undefined afterwards. */
-    void (*attn_scores)(float *s, const float *q, const float *k_panels, int n_keys, int head_dim,
-                        float scale);
+    /* s[j, i] = scale * sum_d q[j, d] * key[i][d]: one unblocked chain over d. Query j of n_queries
+     * (1 .. KERN_QUERIES) sees the keys i < n_keys + j; what lies behind them is undefined.
+     *
+     * Shapes  s: rows lds apart, room for kern_pad(n_keys + n_queries - 1); q: rows ldq apart. */
+    void (*attn_scores)(float *s, size_t lds, const float *q, size_t ldq, int n_queries,
+                        const KernHead *head, int n_keys, float scale);
 
-    /* o[d] = inv * sum_i e[i] * value[i][d] for d < head_dim: one unblocked chain over i.
-     * v_panels: one head of the V cache, [ceil(head_dim / 8)][n_ctx][8], panels panel_stride floats
-     * apart. */
-    void (*attn_values)(float *o, const float *e, const float *v_panels, size_t panel_stride,
-                        int n_keys, int head_dim, float inv);
+    /* o[j, d] = inv[j] * sum_i e[j, i] * value[i][d] for i < n_keys + j: one unblocked chain over i
+     * that ends at each query's own last key.
+     *
+     * Shapes  o: rows ldo apart, exactly head_dim floats of each written; e: rows lde apart. */
+    void (*attn_values)(float *o, size_t ldo, const float *e, size_t lde, const float *inv,
+                        int n_queries, const KernHead *head, int n_keys);
+
+    /* dst[i] = src[i] rounded to f16, ties to even; beyond 65504 to infinity. */
+    void (*to_f16)(uint16_t *dst, const float *src, size_t n);
 
     /* e[i] = exp(x[i] - max x); returns their sum over 16 lanes. n >= 1; e == x is allowed. */
     float (*softmax_exp)(float *e, const float *x, int n);

@@ -1,322 +1,49 @@
-/* kernels/kernels_avx2.c: the table for AVX2 + FMA. Lanes run over outputs, positions or elements,
- * never over the index that is summed, so each output sees the scalar sequence of operations.
+/* kernels/kernels_avx2.c: the table for AVX2 + FMA + F16C, elementary functions and rows. Lanes run
+ * over outputs, positions or elements, never over the index that is summed, so each output sees the
+ * scalar sequence of operations.
  *
- * Compiled with -mavx2 -mfma; called only where kernels_select found both.
+ * The kernels_avx2*.c are compiled with -mavx2 -mfma -mf16c and called only where kernels_select
+ * found all three.
  *
  * May include: kernels. */
 #if defined(__x86_64__)
 
-#include <immintrin.h>
-
+#include "kernels/kernels_avx2.h"
 #include "kernels/elementary.h"
 #include "kernels/kernels_internal.h"
 
-#define ALWAYS_INLINE static inline __attribute__((always_inline))
+/* ---- The linear layer, by the type of the weights ---- */
 
-/* For loops whose count is a constant after inlining: their sums must end up in registers, not in
- * an array. clang unrolls them by itself, and not when it is asked to. */
-#ifdef __clang__
-/* NOLINTNEXTLINE(bugprone-macro-parentheses): the name of a loop variable */
-#define EACH(I, N) for (int I = 0; I < (N); I++)
-#else
-#define EACH(I, N) _Pragma("GCC unroll 8") for (int I = 0; I < (N); I++)
-#endif
-
-enum { MR = KERN_TILE_TOKENS };
-
-/* Lanes 0 .. n - 1 on, n in 0..8. */
-ALWAYS_INLINE __m256i lane_mask(int n)
+static void linear_input(void *input, KernType type, const float *x, size_t ldx, int n_tokens,
+                         int k)
 {
-    const __m256i index = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-
-    return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), index);
-}
-
-ALWAYS_INLINE __m256 load_part(const float *p, int n)
-{
-    return n >= KERN_PANEL ? _mm256_loadu_ps(p) : _mm256_maskload_ps(p, lane_mask(n));
-}
-
-ALWAYS_INLINE void store_part(float *p, __m256 v, int n)
-{
-    if (n >= KERN_PANEL)
-        _mm256_storeu_ps(p, v);
+    if (kern_is_quantised(type))
+        avx2_input_quant(input, type, x, ldx, n_tokens, k);
     else
-        _mm256_maskstore_ps(p, lane_mask(n), v);
+        avx2_input_float(input, x, ldx, n_tokens, k);
 }
 
-/* ---- Linear layer, few tokens: the weights are read once from memory, everything else is in
- * registers ---- */
-
-/* m tokens times np panels that lie far apart, whole chains: y[t][8 * panel ..]. Four sequential
- * streams keep the hardware prefetchers busy; one alone reaches two thirds of the speed, adjacent
- * ones less. */
-ALWAYS_INLINE void stream_panels(const int m, const int np, float *y, size_t ldy, const float *w,
-                                 const float *bias, const float *x, size_t ldx, const int panel[4],
-                                 int n, int k)
+static void linear(float *y, size_t ldy, const KernMatrix *w, int first, int n, const float *bias,
+                   const void *input, int n_tokens)
 {
-    __m256 sum[3][4], a[3][4];
-    const float *stream[4];
-
-    EACH (p, np) {
-        const int o = panel[p] * KERN_PANEL;
-        const __m256 b = bias != NULL ? load_part(bias + o, n - o) : _mm256_setzero_ps();
-
-        stream[p] = w + (size_t)o * (size_t)k;
-        EACH (t, m)
-            sum[t][p] = b;
-    }
-    for (int k0 = 0; k0 < k; k0 += KERN_KC) {
-        const int k1 = kern_block_end(k0, k);
-
-        EACH (p, np)
-            EACH (t, m)
-                a[t][p] = _mm256_setzero_ps();
-        for (int i = k0; i < k1; i++)
-            EACH (p, np) {
-                const __m256 v = _mm256_load_ps(stream[p] + (size_t)i * KERN_PANEL);
-
-                EACH (t, m) {
-                    const __m256 b = _mm256_broadcast_ss(x + (size_t)t * ldx + i);
-
-                    a[t][p] = _mm256_fmadd_ps(v, b, a[t][p]);
-                }
-            }
-        EACH (p, np)
-            EACH (t, m)
-                sum[t][p] = _mm256_add_ps(sum[t][p], a[t][p]);
-    }
-    EACH (p, np) {
-        const int o = panel[p] * KERN_PANEL;
-
-        EACH (t, m)
-            store_part(y + (size_t)t * ldy + o, sum[t][p], n - o);
-    }
+    if (w->type == KERN_Q8_0)
+        avx2_linear_q8_0(y, ldy, w, first, n, bias, input, n_tokens);
+    else if (w->type == KERN_Q4_0)
+        avx2_linear_q4_0(y, ldy, w, first, n, bias, input, n_tokens);
+    else
+        avx2_linear_float(y, ldy, w, first, n, bias, input, n_tokens);
 }
 
-ALWAYS_INLINE void linear_stream(const int m, float *y, size_t ldy, const float *w,
-                                 const float *bias, const float *x, size_t ldx, int n, int k)
+static void to_f16(uint16_t *dst, const float *src, size_t n)
 {
-    const int n_panels = (n + KERN_PANEL - 1) / KERN_PANEL;
-    const int quarter = n_panels / 4;
+    size_t i = 0;
 
-    for (int i = 0; i < quarter; i++) {
-        const int far[4] = {i, i + quarter, i + 2 * quarter, i + 3 * quarter};
-
-        stream_panels(m, 4, y, ldy, w, bias, x, ldx, far, n, k);
-    }
-    for (int i = 4 * quarter; i < n_panels; i++) {
-        const int one[4] = {i, 0, 0, 0};
-
-        stream_panels(m, 1, y, ldy, w, bias, x, ldx, one, n, k);
-    }
-}
-
-static void linear_1(float *y, size_t ldy, const float *w, const float *bias, const float *x,
-                     size_t ldx, int n, int k)
-{
-    linear_stream(1, y, ldy, w, bias, x, ldx, n, k);
-}
-
-static void linear_2(float *y, size_t ldy, const float *w, const float *bias, const float *x,
-                     size_t ldx, int n, int k)
-{
-    linear_stream(2, y, ldy, w, bias, x, ldx, n, k);
-}
-
-static void linear_3(float *y, size_t ldy, const float *w, const float *bias, const float *x,
-                     size_t ldx, int n, int k)
-{
-    linear_stream(3, y, ldy, w, bias, x, ldx, n, k);
-}
-
-/* ---- Linear layer, many tokens: tiles of 6 tokens x 2 panels, 12 sums in registers ---- */
-
-/* One block of m tokens and np adjacent panels, added to y. x: packed [k][MR]. */
-ALWAYS_INLINE void tile_block(const int m, const int np, float *y, size_t ldy, const float *w,
-                              size_t panel_floats, const float *x, int n_terms, int n)
-{
-    __m256 a[MR][2], v[2];
-
-    EACH (p, np)
-        EACH (t, m)
-            a[t][p] = _mm256_setzero_ps();
-    for (int i = 0; i < n_terms; i++) {
-        EACH (p, np)
-            v[p] = _mm256_load_ps(w + (size_t)p * panel_floats + (size_t)i * KERN_PANEL);
-        EACH (t, m) {
-            const __m256 b = _mm256_broadcast_ss(x + (size_t)i * MR + t);
-
-            EACH (p, np)
-                a[t][p] = _mm256_fmadd_ps(v[p], b, a[t][p]);
-        }
-    }
-    EACH (t, m)
-        EACH (p, np) {
-            float *out = y + (size_t)t * ldy + (size_t)p * KERN_PANEL;
-            const int left = n - p * KERN_PANEL;
-
-            store_part(out, _mm256_add_ps(load_part(out, left), a[t][p]), left);
-        }
-}
-
-#define DEFINE_TILE(M)                                                                             \
-    static void tile_##M(float *y, size_t ldy, const float *w, size_t panel_floats,                \
-                         const float *x, int n_terms, int n)                                       \
-    {                                                                                              \
-        if (n > KERN_PANEL)                                                                        \
-            tile_block(M, 2, y, ldy, w, panel_floats, x, n_terms, n);                              \
-        else                                                                                       \
-            tile_block(M, 1, y, ldy, w, panel_floats, x, n_terms, n);                              \
-    }
-
-DEFINE_TILE(1)
-DEFINE_TILE(2)
-DEFINE_TILE(3)
-DEFINE_TILE(4)
-DEFINE_TILE(5)
-DEFINE_TILE(6)
-
-typedef void Tile(float *y, size_t ldy, const float *w, size_t panel_floats, const float *x,
-                  int n_terms, int n);
-
-static Tile *const tiles[MR + 1] = {NULL, tile_1, tile_2, tile_3, tile_4, tile_5, tile_6};
-
-/* x as [block][tile][k][MR]: a tile's block is read as one short sequential stream. */
-static void pack_tokens(float *packed, const float *x, size_t ldx, int n_tokens, int k)
-{
-    for (int k0 = 0; k0 < k; k0 += KERN_KC) {
-        const int k1 = kern_block_end(k0, k);
-
-        for (int t0 = 0; t0 < n_tokens; t0 += MR) {
-            for (int t = 0; t < MR; t++) {
-                const float *row = x + (size_t)(t0 + t) * ldx;
-
-                if (t0 + t < n_tokens)
-                    for (int i = k0; i < k1; i++)
-                        packed[(size_t)(i - k0) * MR + (size_t)t] = row[i];
-            }
-            packed += (size_t)(k1 - k0) * MR;
-        }
-    }
-}
-
-static void linear_tiles(float *y, size_t ldy, const float *w, const float *bias,
-                         const float *packed, int n_tokens, int n, int k)
-{
-    for (int t = 0; t < n_tokens; t++)
-        for (int o = 0; o < n; o++)
-            y[(size_t)t * ldy + (size_t)o] = bias != NULL ? bias[o] : 0.0f;
-
-    for (int k0 = 0; k0 < k; k0 += KERN_KC) {
-        const int terms = kern_block_end(k0, k) - k0;
-
-        for (int o = 0; o < n; o += 2 * KERN_PANEL) {
-            const float *x = packed;
-
-            for (int t = 0; t < n_tokens; t += MR) {
-                const int m = n_tokens - t < MR ? n_tokens - t : MR;
-
-                tiles[m](y + (size_t)t * ldy + o, ldy,
-                         w + (size_t)o * (size_t)k + (size_t)k0 * KERN_PANEL,
-                         (size_t)k * KERN_PANEL, x, terms, n - o);
-                x += (size_t)terms * MR;
-            }
-        }
-        packed += (size_t)((n_tokens + MR - 1) / MR * MR) * (size_t)terms;
-    }
-}
-
-static void linear(float *y, size_t ldy, const float *panels, const float *bias, const float *x,
-                   size_t ldx, int n_tokens, int n, int k, float *scratch)
-{
-    switch (n_tokens) {
-    case 1:
-        linear_1(y, ldy, panels, bias, x, ldx, n, k);
-        break;
-    case 2:
-        linear_2(y, ldy, panels, bias, x, ldx, n, k);
-        break;
-    case 3:
-        linear_3(y, ldy, panels, bias, x, ldx, n, k);
-        break;
-    default:
-        pack_tokens(scratch, x, ldx, n_tokens, k);
-        linear_tiles(y, ldy, panels, bias, scratch, n_tokens, n, k);
-    }
-}
-
-/* ---- Attention ---- */
-
-/* np adjacent panels of 8 keys each. */
-ALWAYS_INLINE void score_panels(const int np, float *s, const float *q, const float *k_panels,
-                                int head_dim, float scale)
-{
-    const size_t panel_floats = (size_t)head_dim * KERN_PANEL;
-    __m256 a[4];
-
-    EACH (p, np)
-        a[p] = _mm256_setzero_ps();
-    for (int d = 0; d < head_dim; d++) {
-        const __m256 b = _mm256_broadcast_ss(q + d);
-        const float *key = k_panels + (size_t)d * KERN_PANEL;
-
-        EACH (p, np)
-            a[p] = _mm256_fmadd_ps(b, _mm256_load_ps(key + (size_t)p * panel_floats), a[p]);
-    }
-    EACH (p, np)
-        _mm256_storeu_ps(s + (size_t)p * KERN_PANEL, _mm256_mul_ps(_mm256_set1_ps(scale), a[p]));
-}
-
-static void attn_scores(float *s, const float *q, const float *k_panels, int n_keys, int head_dim,
-                        float scale)
-{
-    const size_t panel_floats = (size_t)head_dim * KERN_PANEL;
-    const int n_panels = (n_keys + KERN_PANEL - 1) / KERN_PANEL;
-    int p = 0;
-
-    for (; p + 4 <= n_panels; p += 4)
-        score_panels(4, s + (size_t)p * KERN_PANEL, q, k_panels + (size_t)p * panel_floats,
-                     head_dim, scale);
-    for (; p < n_panels; p++)
-        score_panels(1, s + (size_t)p * KERN_PANEL, q, k_panels + (size_t)p * panel_floats,
-                     head_dim, scale);
-}
-
-/* np panels of 8 dimensions each. */
-ALWAYS_INLINE void value_panels(const int np, float *o, const float *e, const float *v_panels,
-                                size_t panel_stride, int n_keys, int dims, float inv)
-{
-    __m256 a[8];
-
-    EACH (p, np)
-        a[p] = _mm256_setzero_ps();
-    for (int i = 0; i < n_keys; i++) {
-        const __m256 b = _mm256_broadcast_ss(e + i);
-        const float *value = v_panels + (size_t)i * KERN_PANEL;
-
-        EACH (p, np)
-            a[p] = _mm256_fmadd_ps(b, _mm256_load_ps(value + (size_t)p * panel_stride), a[p]);
-    }
-    EACH (p, np)
-        store_part(o + (size_t)p * KERN_PANEL, _mm256_mul_ps(_mm256_set1_ps(inv), a[p]),
-                   dims - p * KERN_PANEL);
-}
-
-static void attn_values(float *o, const float *e, const float *v_panels, size_t panel_stride,
-                        int n_keys, int head_dim, float inv)
-{
-    int d = 0;
-
-    for (; d + 8 * KERN_PANEL <= head_dim; d += 8 * KERN_PANEL)
-        value_panels(8, o + d, e, v_panels + (size_t)(d / KERN_PANEL) * panel_stride, panel_stride,
-                     n_keys, head_dim - d, inv);
-    for (; d + 2 * KERN_PANEL <= head_dim; d += 2 * KERN_PANEL)
-        value_panels(2, o + d, e, v_panels + (size_t)(d / KERN_PANEL) * panel_stride, panel_stride,
-                     n_keys, head_dim - d, inv);
-    for (; d < head_dim; d += KERN_PANEL)
-        value_panels(1, o + d, e, v_panels + (size_t)(d / KERN_PANEL) * panel_stride, panel_stride,
-                     n_keys, head_dim - d, inv);
+    for (; i + KERN_PANEL <= n; i += KERN_PANEL)
+        _mm_storeu_si128((__m128i *)(void *)(dst + i),
+                         _mm256_cvtps_ph(_mm256_loadu_ps(src + i), _MM_FROUND_TO_NEAREST_INT));
+    for (; i < n; i++)
+        dst[i] = (uint16_t)_mm_cvtsi128_si32(
+            _mm_cvtps_ph(_mm_set_ss(src[i]), _MM_FROUND_TO_NEAREST_INT));
 }
 
 /* ---- Elementary functions on 8 elements: the operations of elementary.h, one for one ---- */
@@ -520,10 +247,12 @@ static void add(float *x, const float *y, size_t n)
 const Kernels kernels_avx2 = {
     .name = "avx2",
     .slice_fma = 20000000,
-    .slice_weights = 2000000,
+    .slice_bytes = 8000000,
+    .linear_input = linear_input,
     .linear = linear,
-    .attn_scores = attn_scores,
-    .attn_values = attn_values,
+    .attn_scores = avx2_attn_scores,
+    .attn_values = avx2_attn_values,
+    .to_f16 = to_f16,
     .softmax_exp = softmax_exp,
     .layer_norm = layer_norm,
     .add = add,

@@ -3,64 +3,237 @@
  *
  * May include: kernels. */
 #include "kernels/elementary.h"
+#include "kernels/fma_chain.h"
 #include "kernels/kernels_internal.h"
 
-static void linear_panel(float y[KERN_PANEL], const float *w, const float *x, int k_dim)
-{
-    for (int k0 = 0; k0 < k_dim; k0 += KERN_KC) {
-        float a[KERN_PANEL] = {0};
+/* ---- Chains ---- */
 
-        for (int k = k0; k < kern_block_end(k0, k_dim); k++)
+/* a[t][r] = fma(w[i][r], x[t][i], a[t][r]) for i = 0 .. n - 1 in this order: 8 chains for each of m
+ * rows of x, which share one look at the weights. */
+static void chains(float (*a)[KERN_PANEL], int m, const void *w, KernType type, const float *x,
+                   size_t ldx, int n)
+{
+    const size_t row_bytes = KERN_PANEL * (type == KERN_F32 ? 4 : 2);
+    ChainWeights wide;
+
+    for (int i = 0; i < n; i += CHAIN_STEPS) {
+        const int steps = n - i < CHAIN_STEPS ? n - i : CHAIN_STEPS;
+
+        chain_load(&wide, (const char *)w + (size_t)i * row_bytes, type, steps);
+        for (int t = 0; t < m; t++)
+            chain_run(a[t], &wide, x + (size_t)t * ldx + i, steps);
+    }
+}
+
+/* ---- Linear layer ---- */
+
+enum { TOKENS = 8 }; /* share one look at the weights */
+
+/* Where the weights of the panel of output o begin, k0 inputs in. */
+static const unsigned char *panel_at(const KernMatrix *w, int o, int k0)
+{
+    const size_t steps = (size_t)(o / KERN_PANEL) * (size_t)w->k + (size_t)k0;
+
+    return (const unsigned char *)w->panels + kern_panels_bytes(w->type, KERN_PANEL, steps);
+}
+
+/* sum[t][r] += block by block of KERN_KC terms, m tokens, one panel of float weights. */
+static void float_panel(float (*sum)[KERN_PANEL], const KernMatrix *w, int o, const float *x, int m)
+{
+    for (int k0 = 0; k0 < w->k; k0 += KERN_KC) {
+        float a[TOKENS][KERN_PANEL] = {{0}};
+
+        chains(a, m, panel_at(w, o, k0), w->type, x + k0, (size_t)w->k,
+               kern_block_end(k0, w->k) - k0);
+        for (int t = 0; t < m; t++)
             for (int r = 0; r < KERN_PANEL; r++)
-                a[r] = kern_fma(w[(size_t)k * KERN_PANEL + (size_t)r], x[k], a[r]);
-        for (int r = 0; r < KERN_PANEL; r++)
-            y[r] = y[r] + a[r];
+                sum[t][r] = sum[t][r] + a[t][r];
     }
 }
 
-static void linear(float *y, size_t ldy, const float *panels, const float *bias, const float *x,
-                   size_t ldx, int n_tokens, int n, int k, float *scratch)
+/* Quantised inputs: [n_tokens][k] int8, then [n_tokens][k / 32] float. */
+static const float *input_scales(const void *input, int n_tokens, int k)
 {
-    (void)scratch;
-    for (int t = 0; t < n_tokens; t++)
-        for (int o = 0; o < n; o += KERN_PANEL) {
-            const int rows = n - o < KERN_PANEL ? n - o : KERN_PANEL;
-            float sum[KERN_PANEL] = {0};
+    return (const float *)((const char *)input + (size_t)n_tokens * (size_t)k);
+}
 
-            for (int r = 0; bias != NULL && r < rows; r++)
-                sum[r] = bias[o + r];
-            linear_panel(sum, panels + (size_t)o * (size_t)k, x + (size_t)t * ldx, k);
-            for (int r = 0; r < rows; r++)
-                y[(size_t)t * ldy + (size_t)(o + r)] = sum[r];
+/* One block of a panel as integers, [32][8] (matrix.h has the order of the bytes). */
+static void widen_q8(int16_t (*restrict dst)[KERN_PANEL], const unsigned char *restrict q)
+{
+    for (int p = 0; p < KERN_BLOCK / 2; p++) {
+        int16_t pair[KERN_PANEL];
+
+        memcpy(pair, q + (size_t)p * sizeof pair, sizeof pair);
+        for (int r = 0; r < KERN_PANEL; r++) {
+            dst[2 * p][r] = (int8_t)(pair[r] & 0xff);
+            dst[2 * p + 1][r] = (int16_t)(pair[r] >> 8);
         }
-}
-
-static void attn_scores(float *s, const float *q, const float *k_panels, int n_keys, int head_dim,
-                        float scale)
-{
-    for (int i = 0; i < n_keys; i++) {
-        const float *key =
-            k_panels + (size_t)(i / KERN_PANEL) * (size_t)head_dim * KERN_PANEL + i % KERN_PANEL;
-        float a = 0.0f;
-
-        for (int d = 0; d < head_dim; d++)
-            a = kern_fma(q[d], key[(size_t)d * KERN_PANEL], a);
-        s[i] = scale * a;
     }
 }
 
-static void attn_values(float *o, const float *e, const float *v_panels, size_t panel_stride,
-                        int n_keys, int head_dim, float inv)
+static void widen_q4(int16_t (*restrict dst)[KERN_PANEL], const unsigned char *restrict q)
 {
-    for (int d = 0; d < head_dim; d++) {
-        const float *value = v_panels + (size_t)(d / KERN_PANEL) * panel_stride + d % KERN_PANEL;
-        float a = 0.0f;
+    for (int k = 0; k < KERN_BLOCK / 2; k++) {
+        const int shift = k % 4 * 8;
+        uint32_t four[KERN_PANEL];
 
-        for (int i = 0; i < n_keys; i++)
-            a = kern_fma(e[i], value[(size_t)i * KERN_PANEL], a);
-        o[d] = inv * a;
+        memcpy(four, q + (size_t)(k / 4) * sizeof four, sizeof four);
+        for (int r = 0; r < KERN_PANEL; r++) {
+            dst[k][r] = (int16_t)((int)(four[r] >> shift & 15) - 8);
+            dst[k + KERN_BLOCK / 2][r] = (int16_t)((int)(four[r] >> (shift + 4) & 15) - 8);
+        }
     }
 }
+
+/* acc[t][r]: one chain over the blocks of 32, m tokens. */
+static void quantised_panel(float (*acc)[KERN_PANEL], const KernMatrix *w, int o, const int8_t *x,
+                            const float *x_scales, int m)
+{
+    const int n_blocks = w->k / KERN_BLOCK;
+    const uint16_t *scales = w->scales + (size_t)o * (size_t)n_blocks;
+
+    for (int j = 0; j < n_blocks; j++, scales += KERN_PANEL) {
+        int16_t q[KERN_BLOCK][KERN_PANEL];
+
+        if (w->type == KERN_Q8_0)
+            widen_q8(q, panel_at(w, o, j * KERN_BLOCK));
+        else
+            widen_q4(q, panel_at(w, o, j * KERN_BLOCK));
+        for (int t = 0; t < m; t++) {
+            const int8_t *xq = x + (size_t)t * (size_t)w->k + (size_t)j * KERN_BLOCK;
+            const float d = x_scales[(size_t)t * (size_t)n_blocks + (size_t)j];
+            int32_t s[KERN_PANEL] = {0};
+
+            for (int k = 0; k < KERN_BLOCK; k++)
+                for (int r = 0; r < KERN_PANEL; r++)
+                    s[r] += q[k][r] * xq[k];
+            for (int r = 0; r < KERN_PANEL; r++)
+                acc[t][r] = kern_fma((float)s[r], kern_widen_f16(scales[r]) * d, acc[t][r]);
+        }
+    }
+}
+
+/* sum[t][r] of tokens [t0, t0 + m) of a call, for the panel of output o, whose biases are bias. */
+static void panel_sums(float (*sum)[KERN_PANEL], const float bias[KERN_PANEL], const KernMatrix *w,
+                       int o, const void *input, int n_tokens, int t0, int m)
+{
+    const size_t at = (size_t)t0 * (size_t)w->k;
+
+    for (int t = 0; t < m; t++)
+        for (int r = 0; r < KERN_PANEL; r++)
+            sum[t][r] = kern_is_quantised(w->type) ? 0.0f : bias[r];
+    if (!kern_is_quantised(w->type)) {
+        float_panel(sum, w, o, (const float *)input + at, m);
+        return;
+    }
+    quantised_panel(sum, w, o, (const int8_t *)input + at,
+                    input_scales(input, n_tokens, w->k) + at / KERN_BLOCK, m);
+    for (int t = 0; t < m; t++)
+        for (int r = 0; r < KERN_PANEL; r++)
+            sum[t][r] = sum[t][r] + bias[r];
+}
+
+static void linear(float *y, size_t ldy, const KernMatrix *w, int first, int n, const float *bias,
+                   const void *input, int n_tokens)
+{
+    for (int o = 0; o < n; o += KERN_PANEL) {
+        const int rows = n - o < KERN_PANEL ? n - o : KERN_PANEL;
+        float b[KERN_PANEL] = {0};
+
+        for (int r = 0; bias != NULL && r < rows; r++)
+            b[r] = bias[o + r];
+        for (int t0 = 0; t0 < n_tokens; t0 += TOKENS) {
+            const int m = n_tokens - t0 < TOKENS ? n_tokens - t0 : TOKENS;
+            float sum[TOKENS][KERN_PANEL];
+
+            panel_sums(sum, b, w, first + o, input, n_tokens, t0, m);
+            for (int t = 0; t < m; t++)
+                memcpy(y + (size_t)(t0 + t) * ldy + o, sum[t], (size_t)rows * sizeof(float));
+        }
+    }
+}
+
+/* x[0 .. 32) as q * d with q in -127 .. 127; d and q are 0 where all of x is below 2^-100. */
+static void quantise_block(int8_t *q, float *d, const float *x)
+{
+    float m = 0.0f, i;
+
+    for (int k = 0; k < KERN_BLOCK; k++)
+        m = fabsf(x[k]) > m ? fabsf(x[k]) : m;
+    *d = m < 0x1p-100f ? 0.0f : m / 127.0f;
+    i = m < 0x1p-100f ? 0.0f : 1.0f / *d;
+    for (int k = 0; k < KERN_BLOCK; k++)
+        q[k] = (int8_t)kern_round_even(x[k] * i);
+}
+
+static void linear_input(void *input, KernType type, const float *x, size_t ldx, int n_tokens,
+                         int k)
+{
+    int8_t *q = input;
+    float *d = (float *)((char *)input + (size_t)n_tokens * (size_t)k);
+
+    for (int t = 0; t < n_tokens; t++, x += ldx) {
+        if (!kern_is_quantised(type)) {
+            memcpy((float *)input + (size_t)t * (size_t)k, x, (size_t)k * sizeof *x);
+            continue;
+        }
+        for (int j = 0; j < k; j += KERN_BLOCK, q += KERN_BLOCK, d++)
+            quantise_block(q, d, x + j);
+    }
+}
+
+/* ---- Attention ---- */
+
+static const char *cache_at(const void *base, KernType type, size_t index)
+{
+    return (const char *)base + index * (type == KERN_F32 ? 4 : 2);
+}
+
+static void attn_scores(float *s, size_t lds, const float *q, size_t ldq, int n_queries,
+                        const KernHead *head, int n_keys, float scale)
+{
+    for (int i = 0; i < n_keys + n_queries - 1; i += KERN_PANEL) {
+        float a[KERN_QUERIES][KERN_PANEL] = {{0}};
+
+        chains(a, n_queries,
+               cache_at(head->k_panels, head->type, (size_t)i * (size_t)head->head_dim), head->type,
+               q, ldq, head->head_dim);
+        for (int j = 0; j < n_queries; j++)
+            for (int r = 0; r < KERN_PANEL && i + r < n_keys + j; r++)
+                s[(size_t)j * lds + (size_t)(i + r)] = scale * a[j][r];
+    }
+}
+
+static void attn_values(float *o, size_t ldo, const float *e, size_t lde, const float *inv,
+                        int n_queries, const KernHead *head, int n_keys)
+{
+    for (int d = 0; d < head->head_dim; d += KERN_PANEL) {
+        const size_t panel = (size_t)(d / KERN_PANEL) * head->v_stride;
+        float a[KERN_QUERIES][KERN_PANEL] = {{0}};
+
+        chains(a, n_queries, cache_at(head->v_panels, head->type, panel), head->type, e, lde,
+               n_keys);
+        /* The keys that only later queries see. */
+        for (int i = n_keys; i < n_keys + n_queries - 1; i++) {
+            const int j = i - n_keys + 1;
+
+            chains(a + j, n_queries - j,
+                   cache_at(head->v_panels, head->type, panel + (size_t)i * KERN_PANEL), head->type,
+                   e + (size_t)j * lde + i, lde, 1);
+        }
+        for (int j = 0; j < n_queries; j++)
+            for (int r = 0; r < KERN_PANEL && d + r < head->head_dim; r++)
+                o[(size_t)j * ldo + (size_t)(d + r)] = inv[j] * a[j][r];
+    }
+}
+
+static void to_f16(uint16_t *dst, const float *src, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        dst[i] = kern_to_f16(src[i]);
+}
+
+/* ---- Rows ---- */
 
 static float softmax_exp(float *e, const float *x, int n)
 {
@@ -139,11 +312,13 @@ static void tanh_all(float *y, const float *x, size_t n)
 
 const Kernels kernels_scalar = {
     .name = "scalar",
-    .slice_fma = 150000,
-    .slice_weights = 150000,
+    .slice_fma = 500000,
+    .slice_bytes = 2000000,
+    .linear_input = linear_input,
     .linear = linear,
     .attn_scores = attn_scores,
     .attn_values = attn_values,
+    .to_f16 = to_f16,
     .softmax_exp = softmax_exp,
     .layer_norm = layer_norm,
     .add = add,

@@ -1,6 +1,9 @@
 /* kernels/kernels_select.c: which tables this machine can run, and which one is asked for.
  *
  * May include: common, kernels. */
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 #include <fenv.h>
 #include <float.h>
 #include <string.h>
@@ -16,11 +19,21 @@ static const Kernels *const all_tables[] = {
 
 enum { N_TABLES = sizeof all_tables / sizeof all_tables[0] };
 
-static int cpu_has(const Kernels *k)
+#if defined(__x86_64__)
+/* __builtin_cpu_supports knows no "f16c" in clang 14. */
+static bool has_f16c(void)
+{
+    unsigned eax, ebx, ecx, edx;
+
+    return __get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx & bit_F16C) != 0;
+}
+#endif
+
+static bool cpu_has(const Kernels *k)
 {
 #if defined(__x86_64__)
     if (k == &kernels_avx2)
-        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
 #endif
     return k == &kernels_scalar;
 }

@@ -13,7 +13,7 @@ void embedding_forward(const Embedding *e, const Kernels *k, float *x, const int
     for (int t = 0; t < n_tokens; t++) {
         float *row = x + (size_t)t * dim;
 
-        kern_unpack_row(row, e->wte, (size_t)ids[t], dim);
+        kern_unpack_row(row, &e->wte, (size_t)ids[t]);
         k->add(row, e->wpe + (size_t)(start_pos + t) * dim, dim);
     }
 }

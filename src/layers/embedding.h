@@ -9,8 +9,7 @@
 #include "kernels/kernels.h"
 
 typedef struct {
-    const float *wte; /* `wte.weight` [vocab, dim] as panels [ceil(vocab / 8)][dim][8]; shared with
-                         a tied head */
+    KernMatrix wte;   /* `wte.weight` [vocab, dim], of any type; shared with a tied head */
     const float *wpe; /* `wpe.weight` [n_ctx, dim], row-major */
     int dim;
 } Embedding;

@@ -19,6 +19,6 @@ typedef struct {
 /* Shapes  x, y: [n_tokens, dim], disjoint; hidden: [n_tokens, ffn_dim], overwritten.
  * Returns false when the tap's yield asked to stop. */
 bool ffn_forward(const Ffn *f, const Kernels *k, float *y, const float *x, int n_tokens,
-                 float *hidden, float *scratch, const Tap *tap);
+                 float *hidden, void *scratch, const Tap *tap);
 
 #endif

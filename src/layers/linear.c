@@ -8,30 +8,32 @@ enum { SLICE_OUTPUTS = 24 * KERN_PANEL };
 
 /* Outputs of one slice: about half a millisecond of multiply-adds or of weights, whichever is less.
  */
-static int slice_outputs(const Linear *l, const Kernels *k, int n_tokens)
+static int slice_outputs(const KernMatrix *w, const Kernels *k, int n_tokens)
 {
-    const size_t by_fma = k->slice_fma / ((size_t)l->n_in * (size_t)n_tokens);
-    const size_t by_weights = k->slice_weights / (size_t)l->n_in;
-    const size_t outputs = by_fma < by_weights ? by_fma : by_weights;
+    const size_t by_fma = k->slice_fma / ((size_t)w->k * (size_t)n_tokens);
+    const size_t panel_bytes = kern_panels_bytes(w->type, KERN_PANEL, (size_t)w->k);
+    const size_t by_bytes = k->slice_bytes * KERN_PANEL / panel_bytes;
+    const size_t outputs = by_fma < by_bytes ? by_fma : by_bytes;
     const size_t unit = outputs < SLICE_OUTPUTS ? KERN_PANEL : SLICE_OUTPUTS;
     const size_t whole = outputs / unit * unit;
 
-    if (whole >= (size_t)l->n_out)
-        return l->n_out;
+    if (whole >= (size_t)w->n)
+        return w->n;
     return whole > 0 ? (int)whole : KERN_PANEL;
 }
 
 bool linear_forward(const Linear *l, const Kernels *k, float *y, const float *x, int n_tokens,
-                    float *scratch, const Tap *tap)
+                    void *scratch, const Tap *tap)
 {
-    const int step = slice_outputs(l, k, n_tokens);
+    const KernMatrix *w = &l->w;
+    const int step = slice_outputs(w, k, n_tokens);
 
-    for (int o = 0; o < l->n_out; o += step) {
-        const int n = l->n_out - o < step ? l->n_out - o : step;
+    k->linear_input(scratch, w->type, x, (size_t)w->k, n_tokens, w->k);
+    for (int o = 0; o < w->n; o += step) {
+        const int n = w->n - o < step ? w->n - o : step;
 
-        k->linear(y + o, (size_t)l->n_out, l->panels + (size_t)o * (size_t)l->n_in,
-                  l->bias != NULL ? l->bias + o : NULL, x, (size_t)l->n_in, n_tokens, n, l->n_in,
-                  scratch);
+        k->linear(y + o, (size_t)w->n, w, o, n, l->bias != NULL ? l->bias + o : NULL, scratch,
+                  n_tokens);
         if (!tap_yield(tap))
             return false;
     }

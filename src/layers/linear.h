@@ -11,17 +11,16 @@
 #include "kernels/kernels.h"
 
 typedef struct {
-    const float *panels; /* [ceil(n_out / 8)][n_in][8], borrowed from the model */
-    const float *bias;   /* [n_out] or NULL, borrowed */
-    int n_in, n_out;
+    KernMatrix w;      /* w.n outputs, w.k inputs; borrowed from the model */
+    const float *bias; /* [w.n] or NULL, borrowed */
 } Linear;
 
-/* y[t, o] = bias[o] + sum_i x[t, i] * W[i][o]
+/* y[t, o] = bias[o] + sum_i x[t, i] * w[o, i]
  *
- * Shapes  x: [n_tokens, n_in], y: [n_tokens, n_out], both contiguous, disjoint.
- * Memory  scratch: kern_linear_scratch(n_tokens, n_in) floats.
+ * Shapes  x: [n_tokens, w.k], y: [n_tokens, w.n], both contiguous, disjoint.
+ * Memory  scratch: kern_input_bytes(n_tokens, w.k) bytes, 64-byte aligned.
  * Returns false when the tap's yield asked to stop: y is then incomplete. */
 bool linear_forward(const Linear *l, const Kernels *k, float *y, const float *x, int n_tokens,
-                    float *scratch, const Tap *tap);
+                    void *scratch, const Tap *tap);
 
 #endif

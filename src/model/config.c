@@ -419,6 +419,25 @@ ErrCode config_load(Gpt2Config *c, const char *dir, Err *err)
     return code;
 }
 
+void config_json(JsonBuf *out, const Gpt2Config *c)
+{
+    json_buf_printf(out,
+                    "{\"model_type\":\"gpt2\",\"n_layer\":%d,\"n_head\":%d,\"n_embd\":%d,"
+                    "\"n_inner\":%d,\"n_positions\":%d,\"vocab_size\":%d,"
+                    "\"layer_norm_epsilon\":%.17g,\"activation_function\":\"%s\",",
+                    c->n_layers, c->n_heads, c->dim, c->ffn_dim, c->n_ctx, c->vocab_size,
+                    (double)c->eps, c->activation_name);
+    json_buf_printf(out,
+                    "\"scale_attn_weights\":%s,\"scale_attn_by_inverse_layer_idx\":%s,"
+                    "\"tie_word_embeddings\":%s,",
+                    c->scale_attn ? "true" : "false", c->scale_attn_by_layer ? "true" : "false",
+                    c->tied_head ? "true" : "false");
+    json_buf_printf(out, "\"eos_token_id\":[");
+    for (int i = 0; i < c->n_eos; i++)
+        json_buf_printf(out, "%s%d", i > 0 ? "," : "", c->eos_ids[i]);
+    json_buf_printf(out, "]}");
+}
+
 void config_name_eos(Gpt2Config *c, int id)
 {
     if (!c->eos_unnamed || id < 0 || id >= c->vocab_size)

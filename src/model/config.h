@@ -1,6 +1,6 @@
 /* model/config.h: what config.json says about a GPT-2 model, checked.
  *
- * May include: common, kernels. */
+ * May include: common, formats, kernels. */
 #ifndef LLORCH_MODEL_CONFIG_H
 #define LLORCH_MODEL_CONFIG_H
 
@@ -8,6 +8,8 @@
 #include <stddef.h>
 
 #include "common/error.h"
+#include "common/json.h"
+#include "formats/gguf.h"
 #include "kernels/activation.h"
 
 enum {
@@ -55,6 +57,13 @@ ErrCode config_parse(Gpt2Config *c, const char *text, size_t n, const char *what
  */
 ErrCode config_parse_generation(Gpt2Config *c, const char *text, size_t n, const char *what,
                                 Err *err) ERR_CHECK;
+
+/* The configuration of a GGUF model; the head counts as tied until its tensors were looked at.
+ * Errors: ERR_FORMAT, ERR_UNSUPPORTED (another architecture), ERR_LIMIT, with path and key. */
+ErrCode config_from_gguf(Gpt2Config *c, const Gguf *g, const char *path, Err *err) ERR_CHECK;
+
+/* Appends c as config.json has it: config_parse gives the same back, bit for bit. */
+void config_json(JsonBuf *out, const Gpt2Config *c);
 
 /* Checks the numbers, by themselves and against each other: "vocab_size must be > 0",
  * "hidden_dim must be divisible by num_heads, found 48 and 5". For every source of a configuration,

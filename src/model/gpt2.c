@@ -12,12 +12,12 @@ static size_t row_floats(int n_ctx)
     return kern_pad((size_t)n_ctx);
 }
 
-/* The largest n_in of any linear layer decides linear's scratch. */
-static size_t scratch_floats(const Gpt2Config *c, int max_chunk)
+/* The largest input of any linear layer decides linear's scratch. */
+static size_t scratch_bytes(const Gpt2Config *c, int max_chunk)
 {
     const int widest = c->ffn_dim > c->dim ? c->ffn_dim : c->dim;
 
-    return kern_linear_scratch((size_t)max_chunk, (size_t)widest);
+    return kern_input_bytes((size_t)max_chunk, (size_t)widest);
 }
 
 typedef struct {
@@ -25,7 +25,7 @@ typedef struct {
     size_t count;
 } Buffer;
 
-enum { N_BUFFERS = 11 };
+enum { N_BUFFERS = 10 };
 
 static void list_buffers(Gpt2Run *run, const Gpt2Config *c, int n_ctx, Buffer list[N_BUFFERS])
 {
@@ -41,45 +41,60 @@ static void list_buffers(Gpt2Run *run, const Gpt2Config *c, int n_ctx, Buffer li
         {&run->room.hidden, rows * (size_t)c->ffn_dim},
         {&a->combined, rows * 3 * dim},
         {&a->merged, rows * dim},
-        {&a->row, row_floats(n_ctx)},
+        {&a->rows, KERN_QUERIES * row_floats(n_ctx)},
         {&a->probe, row_floats(n_ctx)},
-        {&a->scratch, scratch_floats(c, run->max_chunk)},
     };
 
     memcpy(list, all, sizeof all);
 }
 
+static ErrCode check_run(const Gpt2 *m, int n_ctx, int max_chunk, KernType kv_type, Err *err)
+{
+    if (n_ctx < 1 || n_ctx > m->config.n_ctx)
+        return err_set(err, ERR_USAGE, "context of %d positions: model %s has 1 to %d", n_ctx,
+                       m->name, m->config.n_ctx);
+    if (max_chunk < 1 || max_chunk > GPT2_MAX_CHUNK)
+        return err_set(err, ERR_USAGE, "chunk of %d tokens: 1 to %d are possible", max_chunk,
+                       GPT2_MAX_CHUNK);
+    if (kv_type != KERN_F32 && kv_type != KERN_F16)
+        return err_set(err, ERR_USAGE, "KV cache of type %s: F32 and F16 are possible",
+                       kern_type_name(kv_type));
+    return ERR_OK;
+}
+
 ErrCode gpt2_run_init(Gpt2Run *run, const Gpt2 *m, const Kernels *k, int n_ctx, int max_chunk,
-                      Err *err)
+                      KernType kv_type, Err *err)
 {
     const Gpt2Config *c = &m->config;
     Gpt2Run r = {.model = m, .k = k, .max_chunk = max_chunk};
     Buffer list[N_BUFFERS];
     size_t bytes = 0;
-    ErrCode code;
+    ErrCode code = check_run(m, n_ctx, max_chunk, kv_type, err);
 
-    if (n_ctx < 1 || n_ctx > c->n_ctx)
-        return err_set(err, ERR_USAGE, "context of %d positions: model %s has 1 to %d", n_ctx,
-                       m->name, c->n_ctx);
-    if (max_chunk < 1 || max_chunk > GPT2_MAX_CHUNK)
-        return err_set(err, ERR_USAGE, "chunk of %d tokens: 1 to %d are possible", max_chunk,
-                       GPT2_MAX_CHUNK);
+    if (code != ERR_OK)
+        return code;
     list_buffers(&r, c, n_ctx, list);
     for (int i = 0; i < N_BUFFERS; i++)
         if (!arena_plan(&bytes, list[i].count, sizeof(float)))
             return err_set(err, ERR_LIMIT, "the buffers of this model are too large");
-    code = kv_cache_plan(&bytes, c->n_layers, c->n_heads, c->head_dim, n_ctx, err);
+    if (!arena_plan(&bytes, scratch_bytes(c, max_chunk), 1))
+        return err_set(err, ERR_LIMIT, "the buffers of this model are too large");
+    code = kv_cache_plan(&bytes, kv_type, c->n_layers, c->n_heads, c->head_dim, n_ctx, err);
     if (code != ERR_OK)
         return code;
     code = arena_init(&r.arena, bytes, "KV cache and activations", err);
     if (code != ERR_OK)
         return code;
-    code = kv_cache_init(&r.cache, &r.arena, c->n_layers, c->n_heads, c->head_dim, n_ctx, err);
+    code = kv_cache_init(&r.cache, &r.arena, kv_type, c->n_layers, c->n_heads, c->head_dim, n_ctx,
+                         err);
     for (int i = 0; code == ERR_OK && i < N_BUFFERS; i++) {
         *list[i].place = arena_alloc(&r.arena, list[i].count, sizeof(float));
         if (*list[i].place == NULL)
             code = err_set(err, ERR_MEMORY, "out of memory for activations");
     }
+    r.room.attention.scratch = arena_alloc(&r.arena, scratch_bytes(c, max_chunk), 1);
+    if (code == ERR_OK && r.room.attention.scratch == NULL)
+        code = err_set(err, ERR_MEMORY, "out of memory for activations");
     if (code != ERR_OK) {
         arena_free(&r.arena);
         return code;

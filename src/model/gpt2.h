@@ -1,7 +1,7 @@
 /* model/gpt2.h: a GPT-2 model: its weights (Gpt2), one sequence being computed (Gpt2Run), the
  * forward pass.
  *
- * May include: common, kernels, cache, layers. */
+ * May include: common, formats, kernels, cache, layers. */
 #ifndef LLORCH_MODEL_GPT2_H
 #define LLORCH_MODEL_GPT2_H
 
@@ -12,6 +12,7 @@
 #include "common/arena.h"
 #include "common/error.h"
 #include "common/tap.h"
+#include "formats/safetensors.h"
 #include "kernels/kernels.h"
 #include "layers/embedding.h"
 #include "layers/layer_norm.h"
@@ -19,34 +20,56 @@
 #include "layers/transformer.h"
 #include "model/config.h"
 
-enum { GPT2_NAME_BYTES = 256, GPT2_MAX_CHUNK = 128 };
+enum { GPT2_NAME_BYTES = 256, GPT2_MAX_CHUNK = 192, GPT2_TYPES_BYTES = 64 };
 
 typedef struct {
     Gpt2Config config;
     Embedding embedding;
     TransformerBlock *blocks; /* [n_layers] */
     LayerNorm ln_f;
-    Linear head;                /* no bias; shares wte's panels when tied */
-    Arena arena;                /* owns every weight and the blocks */
-    size_t n_params;            /* as counted in the file, a tied head once */
-    char dtypes[64];            /* weight types found in the file: "F16", "F32+BF16" */
-    char dir[4096];             /* model directory */
-    char name[GPT2_NAME_BYTES]; /* base name of the directory, or stem of the file */
+    Linear head;         /* no bias; shares wte's panels when tied */
+    Arena block_arena;   /* owns blocks */
+    Arena arena;         /* owns the weights; empty when they are mapped */
+    Safetensors *packed; /* of a packed file: the weights lie in its mapping; else NULL */
+    size_t weight_bytes; /* of packed weights, in the arena or mapped */
+    size_t n_params;     /* a tied head counts once */
+    char file_types[GPT2_TYPES_BYTES]; /* types of the matrices in the file: "F16", "F32+Q4_K" */
+    char types[GPT2_TYPES_BYTES];      /* the same in memory: "F16", "Q4_0+Q8_0" */
+    char path[4096];                   /* as given */
+    char name[GPT2_NAME_BYTES];        /* base name of a directory, stem of a file */
 } Gpt2;
 
+/* Called now and then during long work. */
 typedef struct {
-    bool (*progress)(void *ctx,
-                     double fraction); /* may be NULL; false stops the load with ERR_CANCELLED */
+    bool (*progress)(void *ctx, double fraction); /* may be NULL; false: stop, ERR_CANCELLED */
     void *ctx;
 } Gpt2Progress;
 
-/* Loads a Hugging Face directory, or the directory of a .safetensors file: config.json, weights
- * checked (names, shapes, finite values), widened to float32 and packed. The file mapping is gone
- * afterwards.
+/* Zero is the default of all fields. */
+typedef struct {
+    bool convert; /* the projections become type, the tables what gpt2_table_type says; else
+                     everything keeps the type it has in the file */
+    KernType type;
+    bool convert_tables; /* token embedding and head become table_type */
+    KernType table_type;
+    Gpt2Progress progress;
+} Gpt2LoadOptions;
+
+/* The type of the token embedding and the head when the projections are asked for as type: the
+ * same, but Q8_0 for Q4_0. Four bits there cost much more than they save: every logit is one of its
+ * products, and every input one of its rows. */
+KernType gpt2_table_type(KernType type);
+
+/* Loads a model: a Hugging Face directory, or the directory of a .safetensors file (config.json and
+ * weights); a .gguf file; a packed file (gpt2_pack.h), which is mapped and stays so. Otherwise
+ * weights are checked (names, shapes, finite values) and packed, and the file is let go. o may be
+ * NULL.
  *
- * Errors  ERR_IO, ERR_FORMAT, ERR_UNSUPPORTED, ERR_MEMORY, ERR_CANCELLED; nothing stays allocated.
- * Memory  gpt2_free. */
-ErrCode gpt2_load(Gpt2 *m, const char *path, const Gpt2Progress *progress, Err *err) ERR_CHECK;
+ * Types  F32, F16, BF16, Q8_0 and Q4_0 stay what they are; other types of GGUF become F32. Rows
+ * that Q8_0 and Q4_0 cannot cut into blocks become F16. Norms, biases and positions are F32 always.
+ * Errors  ERR_IO, ERR_FORMAT, ERR_UNSUPPORTED, ERR_MEMORY, ERR_NUMERIC, ERR_CANCELLED; nothing
+ * stays allocated. Memory  gpt2_free. */
+ErrCode gpt2_load(Gpt2 *m, const char *path, const Gpt2LoadOptions *o, Err *err) ERR_CHECK;
 void gpt2_free(Gpt2 *m); /* a zeroed Gpt2 is allowed */
 
 typedef struct {
@@ -62,9 +85,10 @@ typedef struct {
 } Gpt2Run;
 
 /* All buffers for sequences of at most n_ctx positions (1 .. the model's) and passes of at most
- * max_chunk tokens. Errors: ERR_USAGE (n_ctx out of range), ERR_MEMORY, ERR_LIMIT. */
+ * max_chunk tokens. kv_type: KERN_F32, or KERN_F16 for a cache of half the size.
+ * Errors: ERR_USAGE (n_ctx, max_chunk or kv_type out of range), ERR_MEMORY, ERR_LIMIT. */
 ErrCode gpt2_run_init(Gpt2Run *run, const Gpt2 *m, const Kernels *k, int n_ctx, int max_chunk,
-                      Err *err) ERR_CHECK;
+                      KernType kv_type, Err *err) ERR_CHECK;
 void gpt2_run_free(Gpt2Run *run); /* a zeroed run is allowed */
 
 /* Forgets the sequence: the next pass starts at position 0. */

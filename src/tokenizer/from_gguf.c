@@ -3,6 +3,8 @@
  * Source  the keys under tokenizer.ggml of the GGUF specification.
  *
  * May include: common, formats. */
+#include <stdio.h>
+
 #include "common/text.h"
 #include "formats/gguf.h"
 #include "tokenizer/builder.h"
@@ -92,6 +94,31 @@ static ErrCode read_special_ids(Metadata *m, const Gguf *g, Err *err)
     if (code == ERR_OK)
         m->end_of_text = (int)eos;
     return code;
+}
+
+/* "[PAD50257]", as converters name the row of that id when the table is longer than the vocabulary.
+ */
+static bool is_padding(GgufText text, int32_t type, size_t id)
+{
+    char name[32];
+
+    (void)snprintf(name, sizeof name, "[PAD%zu]", id);
+    return type == TOKEN_UNUSED && is_text(text, name);
+}
+
+/* Padding at the end goes: as in the other forms of a tokenizer, these ids are no candidates. */
+static void drop_padding(Metadata *m)
+{
+    GgufArray tokens = m->tokens, types = m->types;
+    GgufText text;
+    int32_t type;
+    size_t n = 0;
+
+    for (size_t id = 0; gguf_next_string(&tokens, &text) && gguf_next_i32(&types, &type); id++)
+        if (!is_padding(text, type, id) || (long long)id == m->end_of_text)
+            n = id + 1;
+    if (m->has_types && n > 0)
+        m->tokens.n = m->types.n = n;
 }
 
 static size_t count_text(GgufArray tokens)
@@ -206,8 +233,10 @@ ErrCode tokenizer_from_gguf(Tokenizer **out, const char *path, Err *err)
         code = read_arrays(&m, g, err);
     if (code == ERR_OK)
         code = read_special_ids(&m, g, err);
-    if (code == ERR_OK)
+    if (code == ERR_OK) {
+        drop_padding(&m);
         code = build(out, &m, err);
+    }
     gguf_close(g);
     return code;
 }

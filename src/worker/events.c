@@ -64,7 +64,8 @@ void events_token(JsonBuf *out, const char *text, size_t n_text, uint32_t index)
     finish(&json, "token", out);
 }
 
-void events_metrics(JsonBuf *out, double tokens_per_sec, uint64_t memory_bytes, uint32_t tokens_out)
+void events_metrics(JsonBuf *out, double tokens_per_sec, uint64_t memory_bytes, uint32_t tokens_out,
+                    int cached_tokens)
 {
     JsonBuf json = {0};
 
@@ -73,6 +74,7 @@ void events_metrics(JsonBuf *out, double tokens_per_sec, uint64_t memory_bytes, 
     add_u64(&json, "vram_bytes", 0);
     add_u64(&json, "memory_bytes", memory_bytes);
     add_u64(&json, "tokens_out", tokens_out);
+    json_buf_printf(&json, ",\"cached_tokens\":%d", cached_tokens);
     finish(&json, "metrics", out);
 }
 
@@ -102,7 +104,7 @@ void events_end(JsonBuf *out, const EventEnd *end)
     json_buf_printf(&json, ",\"prompt_tokens\":%d", end->prompt_tokens);
     add_u64(&json, "time_to_first_token_ms", end->time_to_first_token_ms);
     json_buf_printf(&json, ",\"tokens_per_sec\":%.2f", end->tokens_per_sec);
-    add_u64(&json, "cached_tokens", 0); /* no prompt is kept between jobs */
+    json_buf_printf(&json, ",\"cached_tokens\":%d", end->cached_tokens);
     finish(&json, "end", out);
 }
 

@@ -18,8 +18,8 @@ void events_started(JsonBuf *out, BackendText job_id, const char *model, const c
 
 void events_token(JsonBuf *out, const char *text, size_t n_text, uint32_t index);
 
-void events_metrics(JsonBuf *out, double tokens_per_sec, uint64_t memory_bytes,
-                    uint32_t tokens_out);
+void events_metrics(JsonBuf *out, double tokens_per_sec, uint64_t memory_bytes, uint32_t tokens_out,
+                    int cached_tokens);
 
 typedef struct {
     uint32_t tokens_out;
@@ -28,6 +28,7 @@ typedef struct {
     BackendText matched; /* with STOP_SEQUENCE */
     uint64_t seed;
     int prompt_tokens;
+    int cached_tokens; /* of prompt_tokens, not computed */
     uint64_t time_to_first_token_ms;
     double tokens_per_sec;
 } EventEnd;

@@ -42,6 +42,7 @@ typedef struct Job {
     uint64_t first_token_ns;
     uint64_t last_token_ns;
     uint32_t tokens_out;
+    int prompt_tokens, cached_tokens; /* once the backend took it; cached ones were not computed */
 } Job;
 
 typedef struct {

@@ -71,7 +71,7 @@ void job_log_started(const Job *job)
         log_line(LOG_WARN, warning, "s:job_id", id, "s:correlation_id", job->correlation_id, NULL);
 }
 
-void job_log_finished(const Job *job, const char *outcome, const char *detail, int prompt_tokens)
+void job_log_finished(const Job *job, const char *outcome, const char *detail)
 {
     const uint64_t now = clock_now_ns();
     const uint64_t began = job->started_ns != 0 ? job->started_ns : now;
@@ -81,7 +81,8 @@ void job_log_finished(const Job *job, const char *outcome, const char *detail, i
     job_log_mode(mode, &job->request.run.sampling);
     log_line(LOG_INFO, "Job finished", "s:job_id", id, "s:correlation_id", job->correlation_id,
              "s:outcome", outcome, "s:detail", detail, "s:sampling", mode, "i:prompt_tokens",
-             (long long)prompt_tokens, "i:tokens_out", (long long)job->tokens_out, "i:queued_ms",
+             (long long)job->prompt_tokens, "i:cached_tokens", (long long)job->cached_tokens,
+             "i:tokens_out", (long long)job->tokens_out, "i:queued_ms",
              (long long)((began - job->accepted_ns) / 1000000), "i:run_ms",
              (long long)((now - began) / 1000000), NULL);
 }

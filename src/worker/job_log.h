@@ -21,6 +21,6 @@ void job_log_started(const Job *job);
 
 /* The one line of a job's end. outcome: a stop reason or an error code; detail: the same in words.
  */
-void job_log_finished(const Job *job, const char *outcome, const char *detail, int prompt_tokens);
+void job_log_finished(const Job *job, const char *outcome, const char *detail);
 
 #endif

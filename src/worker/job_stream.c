@@ -71,7 +71,7 @@ void job_stream_metrics(Worker *w, Job *job, double tokens_per_sec)
 
     ensure_started(w, job);
     events_metrics(&w->scratch, tokens_per_sec, w->backend->ops->info(w->backend)->memory_bytes,
-                   job->tokens_out);
+                   job->tokens_out, job->cached_tokens);
     job->last_metrics_ns = clock_now_ns();
     flush(w, job);
     job->last_sent_ns =

@@ -64,8 +64,7 @@ static void fail_running(Worker *w, const Failure *f)
     w->backend->ops->cancel(w->backend);
     job_stream_error(w, job, f->code, f->message, f->retriable);
     job_log_finished(job, f->code,
-                     job->stop == JOB_CLIENT_GONE ? "Client disconnected" : f->message,
-                     w->backend->ops->n_prompt_tokens(w->backend));
+                     job->stop == JOB_CLIENT_GONE ? "Client disconnected" : f->message);
     job_queue_remove(&w->jobs, job);
 }
 
@@ -84,7 +83,7 @@ void runner_drop_waiting(Worker *w, Job *job, JobStop why)
 
     job_stop(job, why);
     job_stream_error(w, job, f.code, f.message, f.retriable);
-    job_log_finished(job, f.code, why == JOB_CLIENT_GONE ? "Client disconnected" : f.message, 0);
+    job_log_finished(job, f.code, why == JOB_CLIENT_GONE ? "Client disconnected" : f.message);
     job_queue_remove(&w->jobs, job);
 }
 
@@ -95,14 +94,17 @@ void runner_start(Worker *w)
 
     job_stream_started(w, job);
     job_log_started(job);
-    worker_service(w); /* `started` leaves before the first long chunk of the prompt */
-    if (job->stop == JOB_GO_ON &&
-        w->backend->ops->start(w->backend, &job->request.run, &err) != ERR_OK) {
+    worker_service(w);          /* `started` leaves before the first long chunk of the prompt */
+    if (job->stop != JOB_GO_ON) /* the next step ends it */
+        return;
+    if (w->backend->ops->start(w->backend, &job->request.run, &err) != ERR_OK) {
         const Failure f = failure_of_error(&err);
 
         fail_running(w, &f);
         return;
     }
+    job->prompt_tokens = w->backend->ops->n_prompt_tokens(w->backend);
+    job->cached_tokens = w->backend->ops->n_cached_tokens(w->backend);
     job->first_step_ns = clock_now_ns();
 }
 
@@ -140,14 +142,14 @@ static void end_running(Worker *w, Job *job, const BackendStep *step)
 {
     const uint64_t now = clock_now_ns();
     const uint64_t last = job->tokens_out > 0 ? job->last_token_ns : now;
-    const int n_prompt = w->backend->ops->n_prompt_tokens(w->backend);
     const EventEnd end = {
         .tokens_out = job->tokens_out,
         .decode_time_ms = (last - job->first_step_ns) / 1000000,
         .reason = step->reason,
         .matched = {.text = step->matched, .n_bytes = step->n_matched},
         .seed = job->request.run.sampling.seed,
-        .prompt_tokens = n_prompt,
+        .prompt_tokens = job->prompt_tokens,
+        .cached_tokens = job->cached_tokens,
         .time_to_first_token_ms =
             job->tokens_out > 0 ? (job->first_token_ns - job->started_ns) / 1000000 : 0,
         .tokens_per_sec = tokens_per_sec(job),
@@ -158,7 +160,7 @@ static void end_running(Worker *w, Job *job, const BackendStep *step)
         job_stream_metrics(w, job, end.tokens_per_sec);
     job_stream_end(w, job, &end);
     describe_end(detail, sizeof detail, step);
-    job_log_finished(job, events_reason_name(step->reason), detail, n_prompt);
+    job_log_finished(job, events_reason_name(step->reason), detail);
     job_queue_remove(&w->jobs, job);
 }
 

@@ -225,10 +225,27 @@ static void load_and_notify(Worker *w)
         return;
     w->phase = WORKER_SERVING;
     w->progress = 1;
+    w->idle_work = w->backend->ops->idle != NULL;
     log_line(LOG_INFO, "Worker ready, starting HTTP server", "s:model",
              w->backend->ops->info(w->backend)->model_name, "s:host", o->host, "i:port",
              (long long)w->port, "i:load_ms", (long long)(clock_now_ms() - begin_ms), NULL);
     notify(w);
+}
+
+/* Nothing to compute: the backend prepares a little, or the thread sleeps until something happens.
+ * False when the loop is broken. */
+static bool wait_for_work(Worker *w)
+{
+    if (w->idle_work && w->phase == WORKER_SERVING && w->jobs.n_jobs == 0) {
+        w->idle_work = w->backend->ops->idle(w->backend);
+        worker_service(w);
+        return true;
+    }
+    if (event_base_loop(w->base, EVLOOP_ONCE) >= 0)
+        return true;
+    log_line(LOG_ERROR, "Server runtime error: the event loop failed", "s:code", "INTERNAL", NULL);
+    w->exit_code = 1;
+    return false;
 }
 
 /* Computing goes first, but after each step the sockets have their turn, so a token leaves before
@@ -241,13 +258,8 @@ static void serve(Worker *w)
         if (w->jobs.running != NULL && !runner_paused(w)) {
             runner_step(w);
             worker_service(w);
-        } else if (w->jobs.first == NULL || w->jobs.running != NULL) {
-            if (event_base_loop(w->base, EVLOOP_ONCE) < 0) {
-                log_line(LOG_ERROR, "Server runtime error: the event loop failed", "s:code",
-                         "INTERNAL", NULL);
-                w->exit_code = 1;
-                return;
-            }
+        } else if ((w->jobs.first == NULL || w->jobs.running != NULL) && !wait_for_work(w)) {
+            return;
         }
     }
 }

@@ -31,6 +31,7 @@ typedef struct {
     JobQueue jobs;
     JsonBuf scratch; /* event texts; empty between uses */
     WorkerPhase phase;
+    bool idle_work;      /* the backend may have something to prepare */
     double progress;     /* of the load */
     int progress_logged; /* quarters already in the log */
     int port;

@@ -4,6 +4,7 @@
 usage: tests/http/test_cli.py      (LLORCH_BIN: the program, build/llorch-cpud; from the root of the repository)
 """
 import base64
+import ctypes
 import json
 import os
 import pty
@@ -15,6 +16,8 @@ import subprocess
 import sys
 import tempfile
 import time
+
+from harness import Worker
 
 BIN = os.path.abspath(os.environ.get("LLORCH_BIN", "build/llorch-cpud"))
 SHIPPED = "models/shakespeare"
@@ -313,6 +316,143 @@ def names_in_messages_are_escaped():
     fails(1, "...", "info", "--model", "x" * 3000)
 
 
+# --- types, processor, memory ---
+
+@test
+def types_are_checked():
+    prompt = ["generate", "--model", TINY, "--prompt", "a", "--max-tokens", "1"]
+    for value in ("", "q4_k", "int8", "f32 ", "F", "q8"):
+        fails(2, "expected f32, f16, bf16, q8_0 or q4_0", *prompt, "--type", value)
+        fails(2, "expected f32 or f16", *prompt, "--kv-type", value)
+    for value in ("bf16", "q8_0", "q4_0"):
+        fails(2, "--kv-type: %s: expected f32 or f16" % value, *prompt, "--kv-type", value)
+
+
+@test
+def wider_types_change_no_bit():
+    args = ["--prompt", "KING:", "--max-tokens", "20"]
+    want = generate_json(*args)["ids"]
+    for more in (["--type", "f32"], ["--type", "F16"], ["--kv-type", "f32"]):
+        equal(generate_json(*args, *more)["ids"], want, " ".join(more))
+
+
+@test
+def types_reach_the_model():
+    seen = []
+    for more in ((), ("--type", "q8_0"), ("--type", "q4_0"), ("--kv-type", "f16")):
+        with Worker("--host", "127.0.0.1", *more) as worker:
+            health = worker.get("/health")[1]
+            seen.append((health["quant_kind"], health["memory_bytes"]))
+            equal(worker.run(max_tokens=5)[-1].name, "end")
+    has(seen[1][0], "Q8_0")
+    has(seen[2][0], "Q4_0")
+    equal(seen[0][1] > seen[1][1] > seen[2][1], True, "less memory for narrower weights: %r" % seen)
+    equal(seen[0][1] > seen[3][1], True, "less memory for a narrower cache: %r" % seen)
+
+
+def cpu_list(cpus):
+    """As the kernel writes it: 0-3,8."""
+    ranges = []
+    for cpu in sorted(cpus):
+        if ranges and ranges[-1][1] == cpu - 1:
+            ranges[-1][1] = cpu
+        else:
+            ranges.append([cpu, cpu])
+    return ",".join("%d-%d" % (a, b) if b > a else str(a) for a, b in ranges)
+
+
+def status_line(pid, key):
+    with open("/proc/%d/status" % pid, encoding="ascii") as file:
+        return next(line for line in file if line.startswith(key + ":")).split(":")[1].strip()
+
+
+@test
+def a_processor_is_chosen():
+    allowed = os.sched_getaffinity(0)
+    for cpu in (min(allowed), max(allowed)):
+        with Worker("--host", "127.0.0.1", "--cpu", str(cpu), model=TINY) as worker:
+            equal(status_line(worker.pid, "Cpus_allowed_list"), str(cpu))
+            equal(len(worker.threads()), 1)
+            equal(worker.run(max_tokens=3)[-1].name, "end")
+        with subprocess.Popen([BIN, "generate", "--model", TINY, "--cpu", str(cpu), "--max-tokens", "1", "--prompt", "-"],
+                              stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+            end = time.monotonic() + 10
+            while status_line(process.pid, "Cpus_allowed_list") != str(cpu):
+                equal(time.monotonic() < end, True, "pinned within 10 s")
+                time.sleep(0.01)
+            process.communicate(b"a", timeout=60)
+            equal(process.returncode, 0)
+    with Worker("--host", "127.0.0.1", model=TINY) as worker:
+        equal(status_line(worker.pid, "Cpus_allowed_list"), cpu_list(allowed), "without --cpu")
+
+
+@test
+def a_processor_that_cannot_be_had_is_named():
+    allowed = os.sched_getaffinity(0)
+    message = "--cpu: %d is not available, allowed: " + cpu_list(allowed)
+    for cpu in (max(allowed) + 1, 1023, 1024, 1000000):
+        for command in (["serve", "--port", "0", "--model", TINY], ["generate", "--model", TINY, "--prompt", "a"]):
+            fails(2, message % cpu, *command, "--cpu", str(cpu))
+    for value in ("-1", "", "x", "0-1", "0x0"):
+        fails(2, "--cpu", "generate", "--model", TINY, "--prompt", "a", "--cpu", value)
+    if len(allowed) > 1:  # what the process was started with is what it may use
+        done = subprocess.run([BIN, "generate", "--model", TINY, "--prompt", "a", "--cpu", str(max(allowed))],
+                              capture_output=True, timeout=60, check=False,
+                              preexec_fn=lambda: os.sched_setaffinity(0, {min(allowed)}))
+        equal(done.returncode, 2)
+        has(text(done.stderr), "--cpu: %d is not available, allowed: %d\n" % (max(allowed), min(allowed)))
+
+
+CAP_IPC_LOCK = 14
+
+
+def may_lock_anything():
+    capable = int(status_line(os.getpid(), "CapEff"), 16) >> CAP_IPC_LOCK & 1
+    return capable or resource.getrlimit(resource.RLIMIT_MEMLOCK)[0] == resource.RLIM_INFINITY
+
+
+def sanitized():
+    with open(BIN, "rb") as file:
+        return b"__asan_init" in file.read()
+
+
+@test
+def memory_is_locked():
+    if sanitized():
+        return "SKIP the sanitizer makes mlockall do nothing"
+    if not may_lock_anything():
+        return "SKIP this user may not lock memory"
+    with Worker("--host", "127.0.0.1", "--mlock") as worker:
+        locked = int(status_line(worker.pid, "VmLck").split()[0]) * 1024
+        memory = worker.get("/health")[1]["memory_bytes"]
+        equal(locked >= memory, True, "%d bytes locked of %d" % (locked, memory))
+        equal(worker.run(max_tokens=3)[-1].name, "end")
+    with Worker("--host", "127.0.0.1") as worker:
+        equal(status_line(worker.pid, "VmLck"), "0 kB", "without --mlock")
+    return None
+
+
+@test
+def memory_that_may_not_be_locked_is_an_error():
+    if sanitized():
+        return "SKIP the sanitizer makes mlockall do nothing"
+
+    def limit():
+        ctypes.CDLL(None).prctl(24, CAP_IPC_LOCK, 0, 0, 0)  # PR_CAPBSET_DROP: root too keeps to the limit after exec
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (1 << 20, 1 << 20))
+
+    done = subprocess.run([BIN, "serve", "--port", "0", "--model", TINY, "--mlock"], capture_output=True, timeout=60,
+                          check=False, preexec_fn=limit, stdin=subprocess.DEVNULL)
+    equal(done.returncode, 1, "exit status (%s)" % text(done.stderr))
+    lines = [json.loads(line) for line in text(done.stderr).splitlines()]
+    errors = [line["message"] for line in lines if line["level"].lower() == "error"]
+    equal(len(errors), 1, "error lines of %r" % lines)
+    for part in ("--mlock: cannot lock ", "RLIMIT_MEMLOCK is 1024 KiB", "ulimit -l", "CAP_IPC_LOCK"):
+        has(errors[0], part)
+    equal(any("Worker ready" in line["message"] for line in lines), False, "ready in spite of it")
+    return None
+
+
 # --- models ---
 
 @test
@@ -362,6 +502,7 @@ def info_as_a_table():
 def info_as_json():
     got = json.loads(run("info", "--model", SHIPPED, "--json").stdout)
     equal(got["parameters"], 2025600)
+    equal(got["file_types"], "F16")
     equal(got["types"], "F16")
     equal(got["architecture"]["layers"], 4)
     equal(got["architecture"]["dim"], 192)
@@ -371,7 +512,7 @@ def info_as_json():
     memory = got["memory"]
     equal(memory["context"], 256)
     equal(memory["kv_cache_bytes"], 4 * 2 * 192 * 4 * 256)
-    equal(memory["weights_bytes"] >= 4 * 2025600, True)
+    equal(memory["weights_bytes"] >= 2 * 2025600, True)
     equal(memory["total_bytes"], sum(memory[name] for name in ("weights_bytes", "kv_cache_bytes", "work_bytes",
                                                               "tokenizer_bytes")))
 
@@ -418,7 +559,7 @@ def every_command_explains_itself():
 def help_names_every_option():
     out = text(run("generate", "--help").stdout)
     for option in ("model", "prompt", "ids", "max-tokens", "temperature", "top-k", "top-p", "min-p", "repetition-penalty",
-                   "seed", "stop", "max-context", "isa", "json", "help"):
+                   "seed", "stop", "max-context", "isa", "type", "kv-type", "cpu", "json", "help"):
         has(out, "--" + option)
 
 

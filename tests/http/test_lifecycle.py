@@ -135,7 +135,10 @@ USAGE = [
     ("no model", [], "--model"),
     ("unknown flag", ["--model", "m", "--frobnicate"], "--frobnicate"),
     ("--threads does not exist", ["--model", "m", "--threads", "2"], "--threads"),
-    ("--kv-type is not built yet", ["--model", "m", "--kv-type", "f32"], "--kv-type"),
+    ("--type unknown", ["--model", "m", "--type", "q4_k"], "--type: q4_k: expected f32, f16, bf16, q8_0 or q4_0"),
+    ("--kv-type unknown", ["--model", "m", "--kv-type", "q8_0"], "--kv-type: q8_0: expected f32 or f16"),
+    ("--cpu -1", ["--model", "m", "--cpu", "-1"], "--cpu"),
+    ("--mlock takes no value", ["--model", "m", "--mlock=yes"], "--mlock"),
     ("argument left over", ["--model", "m", "extra"], "extra"),
     ("value missing", ["--model", "m", "--port"], "--port"),
     ("--port not a number", ["--model", "m", "--port", "http"], "--port"),
@@ -184,7 +187,7 @@ def help_text():
         equal((status, err), (0, ""))
         for flag in ("worker-id", "model", "port", "callback-url", "callback-minimal", "callback-retries", "host", "uri",
                      "model-name", "max-context", "queue", "inference-timeout-sec", "defer-headers", "enable-shutdown", "isa",
-                     "log-level", "help", "version"):
+                     "type", "kv-type", "no-prefix-cache", "cpu", "mlock", "log-level", "help", "version"):
             check("--" + flag in out, flag)
 
 
@@ -323,6 +326,66 @@ def load_fails():
         equal(w.wait(), 1)
         equal(w.wait_log("it broke")["code"], "MODEL_LOAD_FAILED")
         equal(pool.calls, [])
+
+
+# --- preparation after the start ---
+
+
+def cpu_seconds(pid):
+    with open("/proc/%d/stat" % pid, encoding="ascii") as file:
+        fields = file.read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def idle_steps(worker):
+    """How many idle steps the stub has done, as a job sees it that takes the given time."""
+    events = worker.run(prompt="idle=1 tokens=2 delay=50")
+    equal(events[-1].name, "end")
+    return int(tokens_of(events)[0].data["t"])
+
+
+@suite.case("idle: the backend prepares in the background, jobs and probes come first")
+def idle_work():
+    with Worker(stub=True, env={"STUB_IDLE_STEPS": 1500}) as w:
+        begin = time.monotonic()
+        first = idle_steps(w)
+        check(first < 1000, "the job waited for %d steps" % first)
+        second = idle_steps(w)  # none while the job before ran, which took 100 ms
+        within(second - first, 0, 60 * SLOW)
+        times = []
+        for _ in range(50):
+            at = time.monotonic()
+            equal(w.get("/health")[1]["state"], "ready")
+            times.append(time.monotonic() - at)
+        check(sorted(times)[len(times) // 2] < 0.010 * SLOW, "median of a probe: %.4f s" % sorted(times)[len(times) // 2])
+        check(idle_steps(w) > second, "nothing is prepared between jobs")
+        check(time.monotonic() - begin < 1.4, "too slow to see anything")
+
+
+@suite.case("idle: all of it is done, once, and then the worker sleeps")
+def idle_ends():
+    with Worker(stub=True, env={"STUB_IDLE_STEPS": 100}) as w:
+        time.sleep(0.5 * SLOW)
+        equal(idle_steps(w), 100)
+        time.sleep(0.1)
+        equal(idle_steps(w), 100)
+        before = cpu_seconds(w.pid)
+        time.sleep(0.5)
+        within(cpu_seconds(w.pid) - before, 0, 0.03)
+    with Worker() as w:  # the real one
+        time.sleep(0.3)
+        before = cpu_seconds(w.pid)
+        time.sleep(0.5)
+        within(cpu_seconds(w.pid) - before, 0, 0.03)
+
+
+@suite.case("idle: a signal in the middle ends the worker at once")
+def idle_signal():
+    w = Worker(stub=True, env={"STUB_IDLE_STEPS": 100000})
+    time.sleep(0.05)
+    begin = time.monotonic()
+    equal(w.stop(), 0)
+    within(time.monotonic() - begin, 0, 0.5 * SLOW)
 
 
 # --- callback ---

@@ -20,7 +20,7 @@ def greedy_events():
 
 def timeless(events):
     """What must not depend on the moment."""
-    loose = ("started_at", "correlation_id", "decode_time_ms", "time_to_first_token_ms", "tokens_per_sec")
+    loose = ("started_at", "correlation_id", "decode_time_ms", "time_to_first_token_ms", "tokens_per_sec", "cached_tokens")
     return [(e.name, {k: v for k, v in e.data.items() if k not in loose}) for e in events if e.name != "metrics"]
 
 
@@ -57,7 +57,7 @@ def framing_forged():
 EXPECTED_FIELDS = {
     "started": ["type", "job_id", "model", "started_at", "seed", "correlation_id"],
     "token": ["type", "t", "i"],
-    "metrics": ["type", "tokens_per_sec", "vram_bytes", "memory_bytes", "tokens_out"],
+    "metrics": ["type", "tokens_per_sec", "vram_bytes", "memory_bytes", "tokens_out", "cached_tokens"],
     "end": ["type", "tokens_out", "decode_time_ms", "stop_reason", "seed", "prompt_tokens", "time_to_first_token_ms",
             "tokens_per_sec", "cached_tokens"],
     "error": ["type", "code", "message", "retriable", "tokens_out"],
@@ -67,7 +67,7 @@ EXPECTED_FIELDS = {
 def long_job():
     """A stub job of 2.3 seconds with 23 tokens, made once."""
     if not hasattr(suite, "long"):
-        suite.long = suite.stub().run(prompt="tokens=23 delay=100", max_tokens=50)
+        suite.long = suite.stub().run(prompt="tokens=23 delay=100 cached=2", max_tokens=50)
     return suite.long
 
 
@@ -105,7 +105,7 @@ def started_at():
 @suite.case("end: counts, times and reason of a known job")
 def end_values():
     end = long_job()[-1].data
-    equal((end["tokens_out"], end["stop_reason"], end["prompt_tokens"], end["cached_tokens"]), (23, "MAX_TOKENS", 2, 0))
+    equal((end["tokens_out"], end["stop_reason"], end["prompt_tokens"], end["cached_tokens"]), (23, "MAX_TOKENS", 3, 2))
     check("stop_sequence_matched" not in end, end)
     within(end["decode_time_ms"], 2250, 4000)
     within(end["time_to_first_token_ms"], 95, 500)
@@ -184,7 +184,7 @@ def metrics():
     within(len(seen), 3, 4)
     within(seen[1].at - seen[0].at, 0.9, 1.3)
     last = seen[-1].data
-    equal((last["vram_bytes"], last["memory_bytes"], last["tokens_out"]), (0, 1500, 23))
+    equal((last["vram_bytes"], last["memory_bytes"], last["tokens_out"], last["cached_tokens"]), (0, 1500, 23, 2))
     within(last["tokens_per_sec"], 5, 10)
 
 
@@ -339,6 +339,59 @@ def same_under_load():
     for _ in range(20):
         suite.real().get("/health")
     check(text_of(greedy_events()).endswith(text_of(stream.collect())), "text differs")
+
+
+def conversation(worker):
+    """Three jobs, each prompt beginning like the one before: (texts, prompt tokens, cached tokens of end and log)."""
+    prompt, texts, sizes, cached = "First Citizen:\nBefore we proceed any further, hear me", [], [], []
+    for i in range(3):
+        events = worker.run(job_id="turn-%d" % i, prompt=prompt, max_tokens=20, temperature=0.7)
+        check_order(events)
+        end = events[-1].data
+        texts.append(text_of(events))
+        sizes.append(end["prompt_tokens"])
+        cached.append(end["cached_tokens"])
+        line = worker.job_line("turn-%d" % i)
+        equal((line["prompt_tokens"], line["cached_tokens"]), (sizes[-1], cached[-1]))
+        prompt += texts[-1] + "\n" if i > 0 else ""
+    return texts, sizes, cached
+
+
+@suite.case("prefix reuse: cached_tokens says how much, the text is the same without it")
+def prefix_reuse():
+    with Worker() as w:
+        texts, sizes, cached = conversation(w)
+    equal(cached[:2], [0, sizes[0] - 1])  # the same prompt again: its last token is computed
+    within(cached[2], sizes[0], sizes[2] - 1)
+    with Worker("--no-prefix-cache") as w:
+        equal(conversation(w), (texts, sizes, [0, 0, 0]))
+
+
+@suite.case("prefix reuse: after a cancelled job, and only from the job just before")
+def prefix_after_cancel():
+    long_prompt = "the king and the queen and " * 4
+    with Worker() as w:
+        stream = w.execute(job_id="gone", prompt=long_prompt, max_tokens=200)
+        stream.next_named("token")
+        w.cancel("gone")
+        equal(stream.collect()[-1].name, "error")
+        end = w.run(prompt=long_prompt, max_tokens=5)[-1].data
+        equal(end["cached_tokens"], end["prompt_tokens"] - 1)
+        equal(w.run(prompt="Zounds", max_tokens=5)[-1].data["cached_tokens"], 0)
+        equal(w.run(prompt=long_prompt, max_tokens=5)[-1].data["cached_tokens"], 0)
+
+
+@suite.case("prefix reuse: a job that was stopped before its start logs no tokens of the one before")
+def prefix_waiting():
+    w = suite.stub()
+    first = w.execute(job_id="first", prompt="tokens=2000 delay=5 cached=3", max_tokens=2000)
+    first.next_named("token")
+    second = w.execute(job_id="second", prompt="a b c")
+    second.wait_headers()
+    w.cancel("second")
+    w.cancel("first")
+    equal([e[-1].name for e in (first.collect(), second.collect())], ["error", "error"])
+    equal([(w.job_line(j)["prompt_tokens"], w.job_line(j)["cached_tokens"]) for j in ("first", "second")], [(3, 3), (0, 0)])
 
 
 ERRORS = [("numeric failure", "tokens=2 fail=numeric", "INFERENCE_FAILED", True, 2),

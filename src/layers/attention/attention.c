@@ -8,7 +8,7 @@
 #include "layers/attention/scores.h"
 
 /* What production never computes: the scores of masked keys, the masked row and its probabilities.
- * Uses room->row and room->probe and leaves nothing behind. */
+ * Uses room->rows and room->probe and leaves nothing behind. */
 static void observe_row(const Attention *a, const Kernels *k, const float *q, const KvCache *cache,
                         int layer, int head, int pos, int n_all, const AttentionRoom *room,
                         const Tap *tap)
@@ -23,7 +23,7 @@ static void observe_row(const Attention *a, const Kernels *k, const float *q, co
                       .data = room->probe};
     float inv;
 
-    scores_forward(k, room->probe, q, cache, layer, head, n_all, a->scale);
+    scores_forward(k, room->probe, 0, q, 0, 1, cache, layer, head, n_all, a->scale);
     tap->observe(tap->ctx, &event);
 
     for (int i = pos + 1; i < n_all; i++)
@@ -31,35 +31,48 @@ static void observe_row(const Attention *a, const Kernels *k, const float *q, co
     event.stage = TAP_MASKED;
     tap->observe(tap->ctx, &event);
 
-    scores_forward(k, room->row, q, cache, layer, head, pos + 1, a->scale);
-    inv = scores_softmax(k, room->row, pos + 1);
+    scores_forward(k, room->rows, 0, q, 0, 1, cache, layer, head, pos + 1, a->scale);
+    inv = scores_softmax(k, room->rows, pos + 1);
     for (int i = 0; i < n_all; i++)
-        room->probe[i] = i <= pos ? room->row[i] * inv : 0.0f;
+        room->probe[i] = i <= pos ? room->rows[i] * inv : 0.0f;
     event.stage = TAP_PROBS;
     tap->observe(tap->ctx, &event);
 }
 
-/* Every head of every query: scores, softmax, values into its columns of the merged row. */
+/* One head of n neighbouring queries, the first at position pos: scores, softmax, values into their
+ * columns of the merged rows. */
+static void attend_queries(const Attention *a, const Kernels *k, float *merged, const float *q,
+                           size_t stride, int n, int pos, int layer, int head, const KvCache *cache,
+                           const AttentionRoom *room)
+{
+    const size_t row = kern_pad((size_t)cache->n_ctx);
+    float inv[KERN_QUERIES];
+
+    scores_forward(k, room->rows, row, q, stride, n, cache, layer, head, pos + 1, a->scale);
+    for (int j = 0; j < n; j++)
+        inv[j] = scores_softmax(k, room->rows + (size_t)j * row, pos + 1 + j);
+    output_values(k, merged, (size_t)a->n_heads * (size_t)a->head_dim, room->rows, row, inv, n,
+                  cache, layer, head, pos + 1);
+}
+
 static bool attend(const Attention *a, const Kernels *k, const QkvView *view, int n_tokens,
                    int start_pos, int layer, const KvCache *cache, const AttentionRoom *room,
                    const Tap *tap)
 {
-    const int dim = a->n_heads * a->head_dim;
+    const size_t dim = (size_t)a->n_heads * (size_t)a->head_dim;
 
     for (int h = 0; h < a->n_heads; h++) {
-        for (int t = 0; t < n_tokens; t++) {
-            const int n_keys = start_pos + t + 1;
-            const size_t column = (size_t)h * (size_t)a->head_dim;
-            const float *q = view->q + (size_t)t * view->stride + column;
-            float inv;
+        const size_t column = (size_t)h * (size_t)a->head_dim;
 
-            if (tap_observes(tap))
-                observe_row(a, k, q, cache, layer, h, start_pos + t, start_pos + n_tokens, room,
-                            tap);
-            scores_forward(k, room->row, q, cache, layer, h, n_keys, a->scale);
-            inv = scores_softmax(k, room->row, n_keys);
-            output_values(k, room->merged + (size_t)t * (size_t)dim + column, room->row, inv, cache,
-                          layer, h, n_keys);
+        for (int t = 0; tap_observes(tap) && t < n_tokens; t++)
+            observe_row(a, k, view->q + (size_t)t * view->stride + column, cache, layer, h,
+                        start_pos + t, start_pos + n_tokens, room, tap);
+        for (int t = 0; t < n_tokens; t += KERN_QUERIES) {
+            const int n = n_tokens - t < KERN_QUERIES ? n_tokens - t : KERN_QUERIES;
+
+            attend_queries(a, k, room->merged + (size_t)t * dim + column,
+                           view->q + (size_t)t * view->stride + column, view->stride, n,
+                           start_pos + t, layer, h, cache, room);
         }
         if (!tap_yield(tap))
             return false;
@@ -80,7 +93,7 @@ ErrCode attention_forward(const Attention *a, const Kernels *k, float *y, const 
     tap_emit(tap, TAP_Q, layer, start_pos, n_tokens, dim, view.stride, view.q);
     tap_emit(tap, TAP_K, layer, start_pos, n_tokens, dim, view.stride, view.k);
     tap_emit(tap, TAP_V, layer, start_pos, n_tokens, dim, view.stride, view.v);
-    code = kv_cache_write(cache, layer, start_pos, view.k, view.v, view.stride, n_tokens, err);
+    code = kv_cache_write(cache, k, layer, start_pos, view.k, view.v, view.stride, n_tokens, err);
     if (code != ERR_OK)
         return code;
     if (!attend(a, k, &view, n_tokens, start_pos, layer, cache, room, tap) ||

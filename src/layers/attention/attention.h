@@ -22,9 +22,9 @@ typedef struct {
 typedef struct {
     float *combined; /* [max_tokens, 3 * dim] */
     float *merged;   /* [max_tokens, dim] */
-    float *row;      /* [n_ctx, padded]: scores, then e of one query and head */
-    float *probe;    /* the same size: masked scores and probabilities for an observer */
-    float *scratch;  /* for linear */
+    float *rows;     /* [KERN_QUERIES, n_ctx padded]: scores, then e of some queries and one head */
+    float *probe;    /* [n_ctx padded]: masked scores and probabilities for an observer */
+    void *scratch;   /* for linear */
 } AttentionRoom;
 
 /* y = attention(x) for positions start_pos .. start_pos + n_tokens - 1; appends their keys and

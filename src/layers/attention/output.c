@@ -3,15 +3,17 @@
  * May include: common, kernels, cache, layers. */
 #include "layers/attention/output.h"
 
-void output_values(const Kernels *k, float *o, const float *e, float inv, const KvCache *cache,
-                   int layer, int head, int n_keys)
+void output_values(const Kernels *k, float *o, size_t ldo, const float *e, size_t lde,
+                   const float *inv, int n_queries, const KvCache *cache, int layer, int head,
+                   int n_keys)
 {
-    k->attn_values(o, e, kv_cache_values(cache, layer, head), kv_cache_value_stride(cache), n_keys,
-                   cache->head_dim, inv);
+    const KernHead panels = kv_cache_head(cache, layer, head);
+
+    k->attn_values(o, ldo, e, lde, inv, n_queries, &panels, n_keys);
 }
 
 bool output_forward(const AttentionOutput *l, const Kernels *k, float *y, const float *merged,
-                    int n_tokens, float *scratch, const Tap *tap)
+                    int n_tokens, void *scratch, const Tap *tap)
 {
     return linear_forward(&l->c_proj, k, y, merged, n_tokens, scratch, tap);
 }

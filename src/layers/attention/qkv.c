@@ -4,7 +4,7 @@
 #include "layers/attention/qkv.h"
 
 bool qkv_forward(const Qkv *l, const Kernels *k, QkvView *view, float *combined, const float *x,
-                 int n_tokens, float *scratch, const Tap *tap)
+                 int n_tokens, void *scratch, const Tap *tap)
 {
     const size_t dim = (size_t)l->dim;
 

@@ -25,6 +25,6 @@ typedef struct {
 /* Shapes  x: [n_tokens, dim]; combined: [n_tokens, 3 * dim], disjoint from x. *view points into
  * combined. Returns false when the tap's yield asked to stop. */
 bool qkv_forward(const Qkv *l, const Kernels *k, QkvView *view, float *combined, const float *x,
-                 int n_tokens, float *scratch, const Tap *tap);
+                 int n_tokens, void *scratch, const Tap *tap);
 
 #endif

@@ -12,10 +12,13 @@ float scores_scale(int head_dim, int layer, int scale_attn, int by_layer)
     return by_layer ? scale / (float)(layer + 1) : scale;
 }
 
-void scores_forward(const Kernels *k, float *s, const float *q, const KvCache *cache, int layer,
-                    int head, int n_keys, float scale)
+void scores_forward(const Kernels *k, float *s, size_t lds, const float *q, size_t ldq,
+                    int n_queries, const KvCache *cache, int layer, int head, int n_keys,
+                    float scale)
 {
-    k->attn_scores(s, q, kv_cache_keys(cache, layer, head), n_keys, cache->head_dim, scale);
+    const KernHead panels = kv_cache_head(cache, layer, head);
+
+    k->attn_scores(s, lds, q, ldq, n_queries, &panels, n_keys, scale);
 }
 
 float scores_softmax(const Kernels *k, float *s, int n_keys)

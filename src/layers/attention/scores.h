@@ -11,13 +11,15 @@
  * by_layer is on. */
 float scores_scale(int head_dim, int layer, int scale_attn, int by_layer);
 
-/* s[i] = scale * dot(q, key i) for the first n_keys positions of the cache: scaled, before mask and
- * softmax. The mask is n_keys itself: a query at position p is given p + 1 keys, later ones are not
- * computed.
+/* s[j, i] = scale * dot(q[j], key i) for the first n_keys + j positions of the cache: scaled,
+ * before mask and softmax. The mask is n_keys itself: a query at position p is given p + 1 keys;
+ * what lies behind a query's last key is undefined.
  *
- * Shapes  q: [head_dim] of one head; s: room for kern_pad(n_keys). */
-void scores_forward(const Kernels *k, float *s, const float *q, const KvCache *cache, int layer,
-                    int head, int n_keys, float scale);
+ * Shapes  n_queries: 1 .. KERN_QUERIES neighbours; q: one head's part of their rows, ldq apart; s:
+ * rows lds apart, room for kern_pad(n_keys + n_queries - 1). */
+void scores_forward(const Kernels *k, float *s, size_t lds, const float *q, size_t ldq,
+                    int n_queries, const KvCache *cache, int layer, int head, int n_keys,
+                    float scale);
 
 /* e[i] = exp(s[i] - max s), in place; returns 1 / (sum e): probability i is e[i] * that. */
 float scores_softmax(const Kernels *k, float *s, int n_keys);

@@ -1,0 +1,88 @@
+/* cli/process.c: see process.h.
+ *
+ * May include: common. */
+#include "cli/process.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+enum { LIST_BYTES = 256 };
+
+/* "0-3,8": the processors of a set. What does not fit is left out. */
+static void list_cpus(char out[LIST_BYTES], const cpu_set_t *set)
+{
+    size_t n = 0;
+
+    out[0] = '\0';
+    for (int first = 0, last; first < CPU_SETSIZE; first = last + 1) {
+        last = first;
+        if (!CPU_ISSET((size_t)first, set))
+            continue;
+        while (last + 1 < CPU_SETSIZE && CPU_ISSET((size_t)last + 1, set))
+            last++;
+        const int got = snprintf(out + n, LIST_BYTES - n, last > first ? "%s%d-%d" : "%s%d",
+                                 n > 0 ? "," : "", first, last);
+        if (got < 0 || (size_t)got >= LIST_BYTES - n) {
+            out[n] = '\0';
+            return;
+        }
+        n += (size_t)got;
+    }
+}
+
+ErrCode process_pin(int cpu, Err *err)
+{
+    char allowed_text[LIST_BYTES];
+    cpu_set_t allowed, wanted;
+
+    if (sched_getaffinity(0, sizeof allowed, &allowed) != 0)
+        return err_set(err, ERR_USAGE, "--cpu: the processors of this machine: %s",
+                       strerror(errno));
+    list_cpus(allowed_text, &allowed);
+    if (cpu < 0 || cpu >= CPU_SETSIZE || !CPU_ISSET((size_t)cpu, &allowed))
+        return err_set(err, ERR_USAGE, "--cpu: %d is not available, allowed: %s", cpu,
+                       allowed_text);
+    CPU_ZERO(&wanted);
+    CPU_SET((size_t)cpu, &wanted);
+    if (sched_setaffinity(0, sizeof wanted, &wanted) != 0)
+        return err_set(err, ERR_USAGE, "--cpu: %d: %s, allowed: %s", cpu, strerror(errno),
+                       allowed_text);
+    return ERR_OK;
+}
+
+/* Bytes of address space, which is what the limit is compared with; 0: unknown. */
+static uint64_t mapped_bytes(void)
+{
+    FILE *f = fopen("/proc/self/statm", "re");
+    uint64_t pages = 0;
+
+    if (f == NULL)
+        return 0;
+    if (fscanf(f, "%" SCNu64, &pages) != 1)
+        pages = 0;
+    (void)fclose(f);
+    return pages * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+ErrCode process_lock_memory(Err *err)
+{
+    struct rlimit limit = {.rlim_cur = 0};
+
+    if (mlockall(MCL_CURRENT) == 0)
+        return ERR_OK;
+
+    const int error = errno;
+    (void)getrlimit(RLIMIT_MEMLOCK, &limit);
+    return err_set(
+        err, ERR_MEMORY,
+        "--mlock: cannot lock %" PRIu64 " KiB of memory: %s; the limit RLIMIT_MEMLOCK is "
+        "%" PRIu64 " KiB: raise it (ulimit -l, LimitMEMLOCK= of a service) or give the "
+        "process CAP_IPC_LOCK",
+        (mapped_bytes() + 1023) / 1024, strerror(error), (uint64_t)limit.rlim_cur / 1024);
+}

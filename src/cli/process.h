@@ -1,0 +1,20 @@
+/* cli/process.h: what the system is asked to do for this process: keep it on one processor, keep
+ * its memory.
+ *
+ * May include: common. */
+#ifndef LLORCH_CLI_PROCESS_H
+#define LLORCH_CLI_PROCESS_H
+
+#include "common/error.h"
+
+/* --cpu: the process's one thread runs on this processor only; memory that is touched afterwards
+ * lies near it. Errors: ERR_USAGE, with the processors that the process may use. */
+ErrCode process_pin(int cpu, Err *err) ERR_CHECK;
+
+/* --mlock: everything that the process has mapped by now is brought into memory and never written
+ * to swap, nor dropped where it is a file's. To be called when all weights and buffers are there:
+ * what comes later, such as the bodies of requests, is ordinary memory, so that it cannot fail by
+ * the limit. Errors: ERR_MEMORY, with the limit and what to do about it. */
+ErrCode process_lock_memory(Err *err) ERR_CHECK;
+
+#endif

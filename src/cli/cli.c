@@ -25,6 +25,9 @@ const CliCommand *cli_commands(void)
         {"capture", "write every intermediate tensor as .npy", cli_capture},
         {"verify", "compare the model with recorded references", cli_verify},
         {"info", "describe a model and the memory it needs", cli_info},
+        {"quantize", "write a model as GGUF with smaller weights", cli_quantize},
+        {"pack", "write a model as a file that is served at once", cli_pack},
+        {"bench", "measure this machine's speed next to what it can do", cli_bench},
         {NULL, NULL, NULL}};
 
     return commands;

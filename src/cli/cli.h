@@ -38,8 +38,14 @@ int cli_tokenize(int argc, char **argv);
 int cli_capture(int argc, char **argv);
 int cli_verify(int argc, char **argv);
 int cli_info(int argc, char **argv);
+int cli_quantize(int argc, char **argv);
+int cli_pack(int argc, char **argv);
+int cli_bench(int argc, char **argv);
 int cli_version(void); /* prints it; for main's --version */
 int cli_help(void);    /* the list of sub-commands; for main's --help */
+
+/* "gcc 12.2.0": what this program was built with; static text. */
+const char *cli_compiler(void);
 
 /* Prints "llorch-cpud: <msg>" to standard error; returns 2 for ERR_USAGE, else 1. */
 int cli_fail(const Err *err);

@@ -15,6 +15,11 @@
 #define VERSION_COMPILER "gcc " __VERSION__
 #endif
 
+const char *cli_compiler(void)
+{
+    return VERSION_COMPILER;
+}
+
 static int print_buf(JsonBuf *b)
 {
     Err err = {0};
@@ -47,7 +52,7 @@ int cli_version(void)
     if (kernels_select(&chosen, cli_isa(NULL), &err) != ERR_OK)
         return cli_fail(&err);
     json_buf_printf(&b, "%s %s\n", CLI_PROGRAM, LLORCH_VERSION);
-    json_buf_printf(&b, "build             %s, %s\n", VERSION_COMPILER, optimisation());
+    json_buf_printf(&b, "build             %s, %s\n", cli_compiler(), optimisation());
     json_buf_printf(&b, "instruction sets ");
     for (int i = 0; kernels_available(i) != NULL; i++)
         json_buf_printf(&b, " %s", kernels_available(i)->name);

@@ -1,0 +1,157 @@
+/* cli/convert.c: see convert.h.
+ *
+ * May include: common, kernels, model, tokenizer. */
+#include "cli/convert.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "cli/type_option.h"
+#include "common/text.h"
+
+enum { OPT_MODEL = 256, OPT_TYPE, OPT_EMBEDDING_TYPE, OPT_OUT };
+
+static const struct option convert_options[] = {
+    {"model", required_argument, NULL, OPT_MODEL},
+    {"type", required_argument, NULL, OPT_TYPE},
+    {"embedding-type", required_argument, NULL, OPT_EMBEDDING_TYPE},
+    {"out", required_argument, NULL, OPT_OUT},
+    {"help", no_argument, NULL, 'h'},
+    {NULL, 0, NULL, 0}};
+
+static ErrCode take_option(ConvertArgs *a, int option, const char *value, Err *err)
+{
+    switch (option) {
+    case OPT_MODEL:
+        a->model = value;
+        return ERR_OK;
+    case OPT_TYPE:
+        a->has_type = true;
+        return type_option_parse(value, &a->type, err);
+    case OPT_EMBEDDING_TYPE:
+        a->has_table_type = true;
+        if (kern_type_parse(value, &a->table_type))
+            return ERR_OK;
+        return err_set(err, ERR_USAGE,
+                       "--embedding-type: %s: expected f32, f16, bf16, q8_0 or q4_0", value);
+    default:
+        a->out = value;
+        return ERR_OK;
+    }
+}
+
+ErrCode convert_parse(ConvertArgs *a, int argc, char **argv, Err *err)
+{
+    ErrCode code = ERR_OK;
+    int option;
+
+    *a = (ConvertArgs){.help = false};
+    opterr = 0;
+    while (code == ERR_OK &&
+           (option = getopt_long(argc, argv, ":h", convert_options, NULL)) != -1) {
+        if (option == 'h') {
+            a->help = true;
+            return ERR_OK;
+        }
+        code = option == '?' || option == ':' ? cli_bad_option(argv, option, err)
+                                              : take_option(a, option, optarg, err);
+    }
+    if (code == ERR_OK)
+        code = cli_no_operands(argc, argv, err);
+    if (code == ERR_OK && (a->out == NULL || a->out[0] == '\0'))
+        code = err_set(err, ERR_USAGE, "%s: --out FILE is missing (see %s %s --help)", argv[0],
+                       CLI_PROGRAM, argv[0]);
+    return code;
+}
+
+/* The file may exist; what cannot be replaced by a file, and the model itself, are refused. */
+static ErrCode check_out(const char *out, const char *model, Err *err)
+{
+    struct stat a, b;
+
+    if (stat(out, &a) != 0) /* what is wrong with its folder, the writer says */
+        return ERR_OK;
+    if (!S_ISREG(a.st_mode))
+        return err_set(err, ERR_USAGE, "--out: %s: is %s, expected the name of a file", out,
+                       S_ISDIR(a.st_mode) ? "a directory" : "no regular file");
+    if (stat(model, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino)
+        return err_set(err, ERR_USAGE, "--out: %s: is the model itself", out);
+    return ERR_OK;
+}
+
+bool convert_progress(void *ctx, double fraction)
+{
+    Conversion *c = ctx;
+
+    cli_progress(&c->progress, fraction);
+    return !cli_interrupted();
+}
+
+static ErrCode load_tokenizer(Conversion *c, Err *err)
+{
+    const ErrCode code = tokenizer_load(&c->tokenizer, c->model.path, err);
+
+    if (code != ERR_OK)
+        return code;
+    if (tokenizer_vocab_size(c->tokenizer) > c->model.config.vocab_size)
+        return err_set(err, ERR_FORMAT, "%s: the tokenizer has %d tokens, the model only %d rows",
+                       c->model.path, tokenizer_vocab_size(c->tokenizer),
+                       c->model.config.vocab_size);
+    config_name_eos(&c->model.config, tokenizer_end_of_text(c->tokenizer));
+    return ERR_OK;
+}
+
+ErrCode convert_load(Conversion *c, const ConvertArgs *a, Err *err)
+{
+    const Gpt2LoadOptions options = {.convert = a->has_type,
+                                     .type = a->type,
+                                     .convert_tables = a->has_table_type,
+                                     .table_type = a->table_type,
+                                     .progress = {convert_progress, c}};
+    char path[CLI_PATH_BYTES];
+    ErrCode code = cli_model_path(path, sizeof path, a->model, err);
+
+    if (code == ERR_OK)
+        code = check_out(a->out, path, err);
+    if (code != ERR_OK)
+        return code;
+    cli_progress_start(&c->progress, "loading the model");
+    code = gpt2_load(&c->model, path, &options, err);
+    cli_progress_clear(&c->progress);
+    return code == ERR_OK ? load_tokenizer(c, err) : code;
+}
+
+void convert_free(Conversion *c)
+{
+    tokenizer_free(c->tokenizer);
+    gpt2_free(&c->model);
+    *c = (Conversion){.tokenizer = NULL};
+}
+
+ErrCode convert_print_summary(const Gpt2 *m, const char *path, Err *err)
+{
+    char shown[4 * CLI_PATH_BYTES], line[sizeof shown + 256];
+    struct stat st;
+    ErrCode code;
+
+    if (stat(path, &st) != 0)
+        return err_set(err, ERR_IO, "%s: %s", path, strerror(errno));
+
+    const double bytes = (double)st.st_size, f32_bytes = 4.0 * (double)m->n_params;
+
+    (void)text_escape(shown, sizeof shown, path, strlen(path));
+    const int n = snprintf(
+        line, sizeof line, "%s: %jd bytes (%.1f MiB), %s, %.1f %% of the weights in f32\n", shown,
+        (intmax_t)st.st_size, bytes / 1048576.0, m->types, 100.0 * bytes / f32_bytes);
+    code = cli_out(line, (size_t)n, err);
+    return code == ERR_OK ? cli_out_flush(err) : code;
+}
+
+int convert_status(ErrCode code, const Err *err)
+{
+    if (code == ERR_CANCELLED && cli_interrupted())
+        return CLI_EXIT_INTERRUPT;
+    return code == ERR_OK ? CLI_EXIT_OK : cli_fail(err);
+}

@@ -1,0 +1,190 @@
+#!/usr/bin/env python3
+"""The sub-command bench: its JSON, its table, its refusals.
+
+usage: tests/http/test_bench.py      (LLORCH_BIN: the program, build/llorch-cpud; from the root of the repository)
+"""
+import json
+import math
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+
+BIN = os.path.abspath(os.environ.get("LLORCH_BIN", "build/llorch-cpud"))
+SMALL = "2,2,64,64,300"
+TYPES = ["F32", "F16", "BF16", "Q8_0", "Q4_0"]
+PROBES = ["read_linear", "read_streams", "read_ahead", "read_best", "fma"]
+CASES = {"memory": "MB", "decode@16": "tokens/s", "decode@56": "tokens/s", "rest@16": "ms", "rest-sampled@16": "ms",
+         "cache@64": "GB/s", "batch@1": "ms", "batch@2": "ms", "batch@4": "ms", "batch@8": "ms", "batch@16": "ms",
+         "prompt@16": "tokens/s", "prompt@64": "tokens/s", "pack": "GB/s"}
+TESTS = []
+
+
+def test(function):
+    TESTS.append(function)
+    return function
+
+
+def run(*args):
+    env = {k: v for k, v in os.environ.items() if k != "LLORCH_ISA"}
+    return subprocess.run([BIN, "bench", *args], stdin=subprocess.DEVNULL, capture_output=True, timeout=120, env=env,
+                          check=False, encoding="utf-8")
+
+
+def measured(*args):
+    done = run(*args, "--json")
+    check(done.returncode == 0, "status %d: %s" % (done.returncode, done.stderr))
+    check(done.stderr == "", "standard error: " + done.stderr)
+    return json.loads(done.stdout)
+
+
+def check(condition, message):
+    if not condition:
+        raise AssertionError(message)
+
+
+def equal(got, want):
+    check(got == want, "got %r, expected %r" % (got, want))
+
+
+def refuses(part, *args):
+    done = run(*args)
+    equal((done.returncode, done.stdout, done.stderr.count("\n")), (2, "", 1))
+    check(part in done.stderr, "%r is not in %r" % (part, done.stderr))
+
+
+def sane(figures):
+    for key in ("median", "min", "max"):
+        check(math.isfinite(figures[key]) and figures[key] > 0, "%s in %r" % (key, figures))
+    check(figures["min"] <= figures["median"] <= figures["max"], "order in %r" % figures)
+
+
+@test
+def json_has_every_case_of_every_type():
+    result = measured("--shape", SMALL, "--rounds", "1")
+    equal(sorted(result), ["machine", "probes", "results"])
+    equal(sorted(result["probes"]), sorted(PROBES))
+    for probe in result["probes"].values():
+        equal(sorted(probe), ["max", "median", "min", "unit"])
+        sane(probe)
+    equal([(r["type"], r["case"]) for r in result["results"] if r["case"] == "memory"],
+          [(t, "memory") for t in TYPES])
+    equal({(r["type"], r["case"], r["unit"]) for r in result["results"]},
+          {(t, c, u) for t in TYPES for c, u in CASES.items()})
+    equal(len(result["results"]), len(TYPES) * len(CASES))
+    for entry in result["results"]:
+        equal(sorted(entry), ["case", "max", "median", "min", "share", "type", "unit"])
+        sane(entry)
+        check(math.isfinite(entry["share"]) and entry["share"] > 0, "share in %r" % entry)
+
+
+@test
+def the_machine_is_described():
+    machine = measured("--shape", SMALL, "--rounds", "2", "--type", "f16", "--kv-type", "f16", "--isa", "scalar",
+                       "--cases", "memory")["machine"]
+    equal(sorted(machine), ["compiler", "cpu", "cpu_name", "isa", "kv_type", "rounds", "shape", "version"])
+    equal((machine["isa"], machine["kv_type"], machine["rounds"], machine["shape"]), ("scalar", "F16", 2, SMALL))
+    check(machine["cpu"] in os.sched_getaffinity(0), "cpu %r" % machine["cpu"])
+
+
+@test
+def rounds_types_and_cases_are_those_asked_for():
+    result = measured("--shape", SMALL, "--rounds", "3", "--type", "q8_0", "--type", "F16", "--type", "q8_0", "--cases",
+                      "step,batch", "--cpu", str(min(os.sched_getaffinity(0))))
+    equal([(r["type"], r["case"]) for r in result["results"]],
+          [(t, c) for t in ("Q8_0", "F16") for c in CASES if c.startswith(("rest", "batch"))])
+    for entry in result["results"]:
+        if entry["case"].startswith("rest"):
+            check(entry["share"] < 1, "%r" % entry)
+    equal(result["machine"]["cpu"], min(os.sched_getaffinity(0)))
+
+
+@test
+def a_model_is_measured_in_its_own_types_or_those_asked_for():
+    entries = measured("--model", "tests/data/tiny-gpt2", "--rounds", "1", "--cases", "load,memory")["results"]
+    equal([(r["type"], r["case"]) for r in entries], [("F32", "load"), ("F32", "memory"), ("F32", "pack")])
+    entries = measured("--model", "tests/data/tiny-gpt2", "--rounds", "1", "--type", "q8_0", "--cases", "load")["results"]
+    equal([(r["type"], r["case"]) for r in entries], [("Q8_0", "load"), ("Q8_0", "pack")])
+
+
+@test
+def the_table_says_the_same():
+    done = run("--shape", SMALL, "--rounds", "1", "--type", "bf16", "--cases", "decode,memory")
+    equal((done.returncode, done.stderr), (0, ""))
+    lines = done.stdout.splitlines()
+    for want in ("probes", "BF16", "shares"):
+        check(any(line.startswith(want) for line in lines), "no %r in\n%s" % (want, done.stdout))
+    for case in ("memory", "decode@16", "decode@56"):
+        equal(sum(line.split()[:1] == [case] for line in lines), 2)
+    check(max(map(len, lines)) <= 100, "a line is too long")
+
+
+@test
+def nonsense_is_refused():
+    refuses("--shape", "--shape", "gpt5")
+    refuses("too short", "--shape", "2,2,64,31,300")
+    refuses("divisible", "--shape", "2,3,64,64,300")
+    refuses("--type", "--type", "q5")
+    refuses("--kv-type", "--kv-type", "bf16")
+    refuses("\"decod\"", "--cases", "memory,decod")
+    refuses("--cases", "--cases", "")
+    refuses("rounds", "--rounds", "0")
+    refuses("rounds", "--rounds", "1001")
+    refuses("--cpu", "--cpu", "100000")
+    refuses("instruction set", "--shape", SMALL, "--isa", "mmx")
+    refuses("either", "--shape", SMALL, "--model", "models/shakespeare")
+    refuses("unexpected", "gpt2")
+    refuses("unknown", "--colour")
+
+
+@test
+def a_model_that_is_not_there_is_a_failure():
+    done = run("--model", "no/such/model")
+    equal((done.returncode, done.stdout, done.stderr.count("\n")), (1, "", 1))
+
+
+@test
+def interrupt_ends_it_without_a_word():
+    process = subprocess.Popen([BIN, "bench", "--shape", SMALL, "--rounds", "1000"], stdin=subprocess.DEVNULL,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    out, error = process.communicate(timeout=20)
+    equal((process.returncode, out, error), (130, b"", b""))
+
+
+@test
+def a_terminal_sees_the_progress():
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen([BIN, "bench", "--shape", SMALL, "--rounds", "1000", "--cases", "step"],
+                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=theirs)
+    os.close(theirs)
+    seen = b""
+    while b"measuring" not in seen or b"%" not in seen:
+        seen += os.read(ours, 4096)  # the test's own limit ends a wait for nothing
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=20)
+    os.close(ours)
+    equal((process.returncode, out), (130, b""))
+
+
+def main():
+    failed = 0
+    print("1..%d" % len(TESTS))
+    for number, function in enumerate(TESTS, 1):
+        name = function.__name__.replace("_", " ")
+        try:
+            function()
+            print("ok %d - %s" % (number, name))
+        except (AssertionError, OSError, ValueError, KeyError, subprocess.SubprocessError) as error:
+            failed += 1
+            print("not ok %d - %s" % (number, name))
+            print("# %s: %s" % (type(error).__name__, str(error).replace("\n", "\n# ")[:2000]))
+        sys.stdout.flush()
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

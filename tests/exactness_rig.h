@@ -8,7 +8,8 @@
 #include "kernels/kernels.h"
 #include "model/gpt2.h"
 
-#define TINY "tests/data/tiny-gpt2"      /* F32; rows of 48 weights stay F16 in the 8- and 4-bit types */
+#define TINY "tests/data/tiny-gpt2" /* F32; rows of 48 weights stay F16 in the 8- and 4-bit types  \
+                                     */
 #define SHAKESPEARE "models/shakespeare" /* F16; every row can be cut into blocks of 32 */
 
 /* Positions of a sequence: more than a pass takes at most with a cache of F32, else less. */
@@ -218,8 +219,9 @@ static inline void each_subject(const char *dir, void (*check)(const Subject *s)
                 check(subject(dir, (KernType)type, kv_types[kv]));
 }
 
-/* Whether this table is to run case number i of n on this subject. The scalar table needs a third of
- * a second for each pass over the shipped model, an emulator much more: the cases take turns there.
+/* Whether this table is to run case number i of n on this subject. The scalar table needs a third
+ * of a second for each pass over the shipped model, an emulator much more: the cases take turns
+ * there.
  */
 static inline bool has_time(const Subject *s, const Kernels *k, int i, int n)
 {

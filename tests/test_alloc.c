@@ -1,6 +1,6 @@
 /* tests/test_alloc.c: between the first prompt byte and the last token nothing is allocated, grown
- * or freed, in any type and from any form of a model; and when the n-th allocation of a start fails, the start fails with a message and
- * leaves nothing behind, for every n.
+ * or freed, in any type and from any form of a model; and when the n-th allocation of a start
+ * fails, the start fails with a message and leaves nothing behind, for every n.
  *
  * Linked with --wrap for malloc and its family (Makefile): calls from our objects go through the
  * functions below. mmap, which arenas use, is seen as well. */

@@ -1,5 +1,5 @@
-/* tests/test_exactness.c: whole-model logits, bit for bit, in every type of weights and of cache and
- * on every instruction set: whatever the chunking of the prompt, the reuse of the cache or the
+/* tests/test_exactness.c: whole-model logits, bit for bit, in every type of weights and of cache
+ * and on every instruction set: whatever the chunking of the prompt, the reuse of the cache or the
  * drafts that were tried, every position's logits are the same, and have the recorded hash
  * (docs/numerics.md). */
 #include <setjmp.h>
@@ -298,8 +298,8 @@ static void logits_have_the_recorded_hash(void **state)
                 n_wrong++;
                 print_message("%s as %s, %s cache, %s: logits hash %016llx, expected %016llx\n",
                               recorded[i].dir, kern_type_name(recorded[i].type),
-                              kern_type_name(recorded[i].kv_type), k->name,
-                              (unsigned long long)got, (unsigned long long)recorded[i].hash);
+                              kern_type_name(recorded[i].kv_type), k->name, (unsigned long long)got,
+                              (unsigned long long)recorded[i].hash);
             }
         }
         gpt2_free(&m);

@@ -40,7 +40,7 @@ typedef struct {
     KernType kv_type;
     char name[96];
     Sequence sequences[MAX_SLOTS];
-    Gpt2Run room; /* buffers of a step */
+    Gpt2Run room;  /* buffers of a step */
     float *logits; /* [MAX_SLOTS * MAX_TOKENS, vocab] */
 } Batch;
 
@@ -88,8 +88,9 @@ static void attention_of_slots(const Attention *a, const Kernels *k, const Slot 
     for (int i = 0, at = 0; i < n_slots; at += slots[i++].n) {
         const size_t from = (size_t)at * view.stride;
 
-        assert_int_equal(kv_cache_write(&slots[i].sequence->run.cache, k, layer, position(slots + i),
-                                        view.k + from, view.v + from, view.stride, slots[i].n, &err),
+        assert_int_equal(kv_cache_write(&slots[i].sequence->run.cache, k, layer,
+                                        position(slots + i), view.k + from, view.v + from,
+                                        view.stride, slots[i].n, &err),
                          ERR_OK);
         attend(a, k, slots + i, layer, view.q + from, view.stride, r->merged + row(at, dim),
                r->rows);
@@ -122,15 +123,16 @@ static void step_slots(Batch *b, const Kernels *k, const Slot *slots, int n_slot
         k->add(x, room->branch, row(n_rows, dim));
     }
     layer_norm_forward(&m->ln_f, k, room->norm, x, n_rows);
-    assert_true(linear_forward(&m->head, k, b->logits, room->norm, n_rows, room->attention.scratch,
-                               NULL));
+    assert_true(
+        linear_forward(&m->head, k, b->logits, room->norm, n_rows, room->attention.scratch, NULL));
     for (int i = 0; i < n_slots; i++)
         kv_cache_advance(&slots[i].sequence->run.cache, slots[i].n);
 }
 
 /* ---- Sequences, each computed alone ---- */
 
-/* The positions before start by the best table; what is wanted by the scalar one, token by token. */
+/* The positions before start by the best table; what is wanted by the scalar one, token by token.
+ */
 static void open_sequence(Sequence *s, const Batch *b, int number)
 {
     const Gpt2 *m = b->model;
@@ -199,8 +201,8 @@ static void check_order(Batch *b, const Kernels *k, const int *order, int n, int
                 const Sequence *s = slots[i].sequence;
                 const int at = s->run.cache.length - t;
 
-                assert_same_row(got, logits_row(&s->want, at - s->start), s->want.vocab, at, b->name,
-                                way);
+                assert_same_row(got, logits_row(&s->want, at - s->start), s->want.vocab, at,
+                                b->name, way);
             }
     }
 }

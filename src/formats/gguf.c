@@ -220,8 +220,8 @@ static bool skip_strings(Cursor *c, size_t n)
 /* Moves over n values of one type, which lie in depth arrays. */
 static bool skip_values(Cursor *c, uint32_t type, size_t n, int depth)
 {
-    uint32_t element;
-    size_t count;
+    uint32_t element = 0;
+    size_t count = 0;
 
     if (type == GGUF_META_STRING)
         return skip_strings(c, n);

@@ -208,8 +208,8 @@ static inline float kern_silu(float x)
     return x / (1.0f + kern_exp(-x));
 }
 
-/* x rounded to an integer, ties to even: the mode of this process (kernels_check_float_mode). Not by
- * adding 1.5 * 2^23: x is a product, and a compiler could fuse the two. */
+/* x rounded to an integer, ties to even: the mode of this process (kernels_check_float_mode). Not
+ * by adding 1.5 * 2^23: x is a product, and a compiler could fuse the two. */
 static inline int32_t kern_round_even(float x)
 {
     return (int32_t)lrintf(x);

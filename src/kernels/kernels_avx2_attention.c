@@ -11,16 +11,16 @@
 #include "kernels/elementary.h"
 #include "kernels/kernels_avx2.h"
 
-enum { SCORE_PANELS = 4, VALUE_PANELS = 8 }; /* of a single query */
+enum { SCORE_PANELS = 4, VALUE_PANELS = 4 }; /* of a single query */
 
 /* ---- Scores ---- */
 
-/* m queries times np adjacent panels of 8 keys each. */
+/* m queries times np panels of 8 keys each, apart panels from one to the next. */
 ALWAYS_INLINE void score_panels(const KernType type, const int m, const int np, float *s,
                                 size_t lds, const float *q, size_t ldq, const unsigned char *keys,
-                                int head_dim, float scale)
+                                int apart, int head_dim, float scale)
 {
-    const size_t panel_bytes = (size_t)head_dim * KERN_PANEL * element_bytes(type);
+    const size_t panel_bytes = (size_t)apart * (size_t)head_dim * KERN_PANEL * element_bytes(type);
     __m256 a[KERN_QUERIES][SCORE_PANELS], v[SCORE_PANELS];
 
     EACH (p, np)
@@ -38,7 +38,7 @@ ALWAYS_INLINE void score_panels(const KernType type, const int m, const int np, 
     }
     EACH (t, m)
         EACH (p, np)
-            _mm256_storeu_ps(s + (size_t)t * lds + (size_t)p * KERN_PANEL,
+            _mm256_storeu_ps(s + (size_t)t * lds + (size_t)(p * apart) * KERN_PANEL,
                              _mm256_mul_ps(_mm256_set1_ps(scale), a[t][p]));
 }
 
@@ -48,14 +48,18 @@ ALWAYS_INLINE void scores(const KernType type, const int m, const int np, float 
     const size_t panel_bytes = (size_t)head->head_dim * KERN_PANEL * element_bytes(type);
     const unsigned char *keys = head->k_panels;
     const int n_panels = (n_keys + m - 1 + KERN_PANEL - 1) / KERN_PANEL;
-    int p = 0;
+    const int groups = n_panels / np;
+    const bool far = m == 1;
 
-    for (; p + np <= n_panels; p += np)
+    for (int g = 0; g < groups; g++) {
+        const int p = far ? g : g * np;
+
         score_panels(type, m, np, s + (size_t)p * KERN_PANEL, lds, q, ldq,
-                     keys + (size_t)p * panel_bytes, head->head_dim, scale);
-    for (; p < n_panels; p++)
+                     keys + (size_t)p * panel_bytes, far ? groups : 1, head->head_dim, scale);
+    }
+    for (int p = groups * np; p < n_panels; p++)
         score_panels(type, m, 1, s + (size_t)p * KERN_PANEL, lds, q, ldq,
-                     keys + (size_t)p * panel_bytes, head->head_dim, scale);
+                     keys + (size_t)p * panel_bytes, 1, head->head_dim, scale);
 }
 
 /* ---- Values ---- */

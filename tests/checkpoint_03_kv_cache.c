@@ -106,6 +106,52 @@ static void borders(const CheckModel *m)
     }
 }
 
+/* A cache of float16 refuses what becomes infinite in it, wherever it stands; float32 keeps it. */
+static void ranges(const Kernels *isa)
+{
+    enum { N_HEADS = 3, D = 10, N = 4, ROW = N_HEADS * D };
+    static const struct {
+        float x;
+        bool fits;
+        const char *text;
+    } cases[] = {{65519.0f, true, NULL},
+                 {-65519.0f, true, NULL},
+                 {65520.0f, false, " of 6.55e+04 is beyond the range of float16"},
+                 {-1e5f, false, " of -1e+05 is beyond the range of float16; use --kv-type f32"},
+                 {INFINITY, false, " is not finite"},
+                 {NAN, false, " is not finite"}};
+    KvCache *f32 = check_cache(2, N_HEADS, D, N);
+    float *rows[2] = {check_buffer(N * ROW), check_buffer(N * ROW)};
+    Arena arena;
+    KvCache f16;
+    size_t bytes = 0;
+    Err err = {0};
+    int n_wrong = 0;
+
+    if (kv_cache_plan(&bytes, KERN_F16, 2, N_HEADS, D, N, &err) != ERR_OK ||
+        arena_init(&arena, bytes, "cache", &err) != ERR_OK ||
+        kv_cache_init(&f16, &arena, KERN_F16, 2, N_HEADS, D, N, &err) != ERR_OK)
+        check_bail("%s", err.msg);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        for (int at = 0; at < 2 * N * ROW; at++) {
+            float *x = &rows[at % 2][at / 2];
+            const float kept = *x;
+            char want[128];
+
+            *x = cases[i].x;
+            err = (Err){0};
+            (void)snprintf(want, sizeof want, "KV cache: layer 1, position %d: a %s%s", at / 2 / ROW,
+                           at % 2 == 0 ? "key" : "value", cases[i].fits ? "" : cases[i].text);
+            n_wrong += kv_cache_write(&f16, isa, 1, 0, rows[0], rows[1], ROW, N, &err) !=
+                       (cases[i].fits ? ERR_OK : ERR_NUMERIC);
+            n_wrong += !cases[i].fits && strncmp(err.msg, want, strlen(want)) != 0;
+            n_wrong += kv_cache_write(f32, isa, 1, 0, rows[0], rows[1], ROW, N, &err) != ERR_OK;
+            *x = kept;
+        }
+    CHECK(n_wrong == 0, "%s: float16 refuses what it cannot hold, by name, at every place", isa->name);
+    arena_free(&arena);
+}
+
 /* What a layer of a run's cache holds. */
 static void read_layer(const Gpt2Run *run, int layer, int n, float *k, float *v)
 {
@@ -219,6 +265,8 @@ int main(void)
             steps_and_jobs(m, k);
         }
     }
+    for (const Kernels *k = check_first_isa(); k != NULL; k = check_next_isa(k))
+        ranges(k);
     vector();
     return check_report();
 }

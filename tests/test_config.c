@@ -304,6 +304,17 @@ static void heads_must_divide_the_width(void **state)
     c.vocab_size = 0;
     assert_int_equal(config_check(&c, &err), ERR_FORMAT);
     assert_string_equal(err.msg, "vocab_size must be > 0");
+    c = parsed(BASE);
+    c.eps = 1.0f;
+    assert_int_equal(config_check(&c, &err), ERR_OK);
+    c.eps = 2.0f;
+    assert_int_equal(config_check(&c, &err), ERR_FORMAT);
+    assert_string_equal(err.msg, "layer_norm_epsilon must be at most 1, found 2");
+    c.eps = 1.0f / 0.0f;
+    assert_int_equal(config_check(&c, &err), ERR_FORMAT);
+    c.eps = 0.0f / 0.0f;
+    assert_int_equal(config_check(&c, &err), ERR_FORMAT);
+    assert_string_equal(err.msg, "layer_norm_epsilon must be > 0");
     c = parsed(WITH("\"eos_token_id\":511"));
     c.vocab_size = 511;
     assert_int_equal(config_check(&c, &err), ERR_FORMAT);

@@ -444,6 +444,60 @@ static void half_types_equal_their_widened_weights(void **state)
     }
 }
 
+/* Whether a row of outputs is nothing but NaN. */
+static bool all_nan(const float *y, int n)
+{
+    for (int o = 0; o < n; o++)
+        if (!isnan(y[o]))
+            return false;
+    return true;
+}
+
+/* Row t of m holds one bad input: all its outputs are NaN, the other rows keep their bits. */
+static void check_bad_input(const Case *c, const Kernels *kern, int m, int t)
+{
+    const size_t room = kern_input_bytes((size_t)m, (size_t)c->k);
+    const size_t y_bytes = (size_t)m * c->ldy * sizeof(float);
+    void *input = new_room(room);
+    float *y = new_room(y_bytes);
+
+    kern->linear_input(input, c->type, c->x, c->ldx, m, c->k);
+    kern->linear(y, c->ldy, &c->matrix, 0, c->n, c->bias, input, m);
+    for (int r = 0; r < m; r++) {
+        if (r == t && !all_nan(y + at(r, c->ldy, 0), c->n))
+            fail_msg("%s %s, %d tokens: a bad input does not show in row %d", kern->name,
+                     kern_type_name(c->type), m, r);
+        if (r != t)
+            assert_same_bits(y + at(r, c->ldy, 0), c->want + at(r, c->ldy, 0), (size_t)c->n);
+    }
+    release_room(input, room), release_room(y, y_bytes);
+}
+
+/* Rounding to integers must not hide that an earlier sum overflowed: at every place of a block. */
+static void inputs_that_are_no_numbers_give_no_numbers(void **state)
+{
+    static const uint32_t bad[] = {0x7fc00000, 0xffc00000, 0x7f800000,
+                                   0xff800000, 0x7f800001, 0xffffffff};
+
+    (void)state;
+    for (KernType type = KERN_Q8_0; type <= KERN_Q4_0; type++) {
+        Case c = new_case(type, 13, 41, 96, true, NORMAL);
+
+        for (size_t b = 0; b < COUNT(some_batches); b++)
+            for (int place = 0; place < 32; place++)
+                for (size_t i = 0; i < COUNT(bad); i++) {
+                    const int t = next_int(some_batches[b]);
+                    float *x = c.x + at(t, c.ldx, 32 + place), kept = *x;
+
+                    *x = kern_from_bits(bad[i]);
+                    for (int table = 0; kernels_available(table) != NULL; table++)
+                        check_bad_input(&c, kernels_available(table), some_batches[b], t);
+                    *x = kept;
+                }
+        free_case(&c);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -458,6 +512,7 @@ int main(void)
         cmocka_unit_test(extreme_values_are_exact),
         cmocka_unit_test(the_largest_sums_do_not_overflow),
         cmocka_unit_test(half_types_equal_their_widened_weights),
+        cmocka_unit_test(inputs_that_are_no_numbers_give_no_numbers),
     };
 
     cmocka_set_message_output(CM_OUTPUT_TAP);

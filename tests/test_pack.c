@@ -554,6 +554,26 @@ static void copies_are_widened_and_checked(void **state)
     }
 }
 
+static void floats_are_looked_through_for_what_is_no_number(void **state)
+{
+    static const uint32_t bits[] = {0x7f800000, 0xff800000, 0x7fc00000, 0xffffffff, 0x7f800001};
+    float x[77];
+    size_t bad = 0;
+
+    (void)state;
+    fill(x, 77, -0x1.fffffep127f); /* the largest there is */
+    for (size_t n = 0; n <= 77; n++)
+        assert_true(kern_all_finite(x, n, &bad));
+    for (size_t at = 0; at < 77; at++)
+        for (size_t i = 0; i < sizeof bits / sizeof bits[0]; i++) {
+            fill(x, 77, 1.0f);
+            x[at] = kern_from_bits(bits[i]);
+            assert_true(kern_all_finite(x, at, &bad));
+            assert_false(kern_all_finite(x, 77, &bad));
+            assert_int_equal(bad, at);
+        }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -570,6 +590,7 @@ int main(void)
         cmocka_unit_test(what_the_type_cannot_hold_is_refused_by_name),
         cmocka_unit_test(scales_that_are_no_numbers_are_refused),
         cmocka_unit_test(copies_are_widened_and_checked),
+        cmocka_unit_test(floats_are_looked_through_for_what_is_no_number),
     };
 
     cmocka_set_message_output(CM_OUTPUT_TAP);

@@ -25,8 +25,10 @@
 /* The longest prompt in bytes, and so in tokens before the context limit is looked at. */
 enum { PROMPT_MAX_BYTES = 4 * BACKEND_MAX_PROMPT_CHARS };
 
-/* An idle step touches pieces of memory until its time is over: the system may take microseconds
- * for one, or a millisecond. */
+/* Memory gets its pages in pieces, before the first pass or while the worker is idle: the system
+ * may take microseconds for one, or milliseconds, and a pass over many heads would wait for all at
+ * once.
+ */
 enum { TOUCH_BYTES = 1 << 16, TOUCH_NS = 500000 };
 
 typedef enum { PHASE_IDLE, PHASE_PROMPT, PHASE_TOKENS, PHASE_ENDING } Phase;
@@ -279,12 +281,26 @@ static ErrCode forward(CpuBackend *b, const int32_t *ids, int n, bool want_logit
     return code;
 }
 
+/* The next piece of the run's memory gets its pages; false when all of it has them. */
+static bool touch_piece(CpuBackend *b)
+{
+    if (b->n_touched >= b->run.arena.size_bytes)
+        return false;
+    arena_touch(&b->run.arena, b->n_touched, TOUCH_BYTES);
+    b->n_touched += TOUCH_BYTES;
+    return true;
+}
+
 static ErrCode step_prompt(CpuBackend *b, const Tap *tap, BackendStep *out, Err *err)
 {
     const int left = b->n_prompt - b->n_prompt_done;
     const int n = left < CPU_BACKEND_CHUNK ? left : CPU_BACKEND_CHUNK;
-    const ErrCode code = forward(b, b->prompt + b->n_prompt_done, n, n == left, tap, err);
+    ErrCode code;
 
+    while (touch_piece(b))
+        if (!tap_yield(tap))
+            return err_set(err, ERR_CANCELLED, "cancelled");
+    code = forward(b, b->prompt + b->n_prompt_done, n, n == left, tap, err);
     if (code != ERR_OK)
         return code;
     b->n_prompt_done += n;
@@ -423,11 +439,10 @@ static bool backend_idle(Backend *base)
     CpuBackend *b = (CpuBackend *)base;
     const uint64_t begin_ns = clock_now_ns();
 
-    while (b->n_touched < b->run.arena.size_bytes && clock_now_ns() - begin_ns < TOUCH_NS) {
-        arena_touch(&b->run.arena, b->n_touched, TOUCH_BYTES);
-        b->n_touched += TOUCH_BYTES;
-    }
-    return b->n_touched < b->run.arena.size_bytes;
+    while (clock_now_ns() - begin_ns < TOUCH_NS)
+        if (!touch_piece(b))
+            return false;
+    return true;
 }
 
 const int32_t *cpu_backend_prompt_ids(const Backend *base, size_t *n)

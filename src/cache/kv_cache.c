@@ -3,6 +3,8 @@
  * May include: common, kernels. */
 #include "cache/kv_cache.h"
 
+#include <math.h>
+
 #include "kernels/elementary.h"
 
 static int pad(int n)
@@ -111,25 +113,62 @@ static void write_f32(const KvCache *c, float *keys, float *values, int pos, con
         const int n = dims_left(c, d);
 
         for (int i = 0; i < n; i++) {
-            key[i * KERN_PANEL] = k[d + i];
+            key[(size_t)i * KERN_PANEL] = k[d + i];
             value[i] = v[d + i];
         }
     }
 }
 
-static void write_f16(const KvCache *c, const Kernels *kernels, uint16_t *keys, uint16_t *values,
+static bool all_finite(const uint16_t *half, int n)
+{
+    uint32_t carry = 0; /* out of the exponent when that is all ones */
+
+    for (int i = 0; i < n; i++)
+        carry |= (half[i] & 0x7fffu) + 0x0400u;
+    return (carry & 0x8000u) == 0;
+}
+
+/* false: a key or a value does not exist in f16. An infinite key would not show in the result: its
+ * score would count as nothing. */
+static bool write_f16(const KvCache *c, const Kernels *kernels, uint16_t *keys, uint16_t *values,
                       int pos, const float *k, const float *v)
 {
+    bool finite = true;
+
     for (int d = 0; d < c->head_dim; d += KERN_PANEL) {
         uint16_t *key = keys + key_place(c, pos) + (size_t)d * KERN_PANEL;
         const int n = dims_left(c, d);
+        uint16_t *value = values + value_place(c, pos, d);
         uint16_t half[KERN_PANEL];
 
         kernels->to_f16(half, k + d, (size_t)n);
-        kernels->to_f16(values + value_place(c, pos, d), v + d, (size_t)n);
+        kernels->to_f16(value, v + d, (size_t)n);
+        finite = finite && all_finite(half, n) && all_finite(value, n);
         for (int i = 0; i < n; i++)
-            key[i * KERN_PANEL] = half[i];
+            key[(size_t)i * KERN_PANEL] = half[i];
     }
+    return finite;
+}
+
+/* Names the first of a head's keys k and values v that write_f16 did not find finite. */
+static ErrCode refuse(const KvCache *c, int layer, int pos, const float *k, const float *v,
+                      Err *err)
+{
+    const int n = c->head_dim;
+    int d = 0; /* the keys, then the values */
+    float x = k[0];
+
+    while (d < 2 * n - 1 && isfinite(kern_widen_f16(kern_to_f16(x)))) {
+        d++;
+        x = d < n ? k[d] : v[d - n];
+    }
+    if (isfinite(x))
+        return err_set(err, ERR_NUMERIC,
+                       "KV cache: layer %d, position %d: a %s of %.3g is beyond the range of "
+                       "float16; use --kv-type f32",
+                       layer, pos, d < n ? "key" : "value", (double)x);
+    return err_set(err, ERR_NUMERIC, "KV cache: layer %d, position %d: a %s is not finite", layer,
+                   pos, d < n ? "key" : "value");
 }
 
 ErrCode kv_cache_write(KvCache *c, const Kernels *kernels, int layer, int start, const float *k,
@@ -148,9 +187,9 @@ ErrCode kv_cache_write(KvCache *c, const Kernels *kernels, int layer, int start,
             if (c->type == KERN_F32)
                 write_f32(c, (float *)c->k + key, (float *)c->v + value, start + r, k + from,
                           v + from);
-            else
-                write_f16(c, kernels, (uint16_t *)c->k + key, (uint16_t *)c->v + value, start + r,
-                          k + from, v + from);
+            else if (!write_f16(c, kernels, (uint16_t *)c->k + key, (uint16_t *)c->v + value,
+                                start + r, k + from, v + from))
+                return refuse(c, layer, start + r, k + from, v + from, err);
         }
     }
     return ERR_OK;

@@ -38,7 +38,9 @@ ErrCode kv_cache_init(KvCache *c, Arena *arena, KernType type, int n_layers, int
 /* Writes n_rows rows of one layer at positions start..start + n_rows - 1.
  *
  * Shapes  k, v: [n_rows, n_heads * head_dim], rows stride floats apart.
- * Errors  ERR_LIMIT when start + n_rows > n_ctx (never wraps around); nothing is written then. */
+ * Errors  ERR_LIMIT when start + n_rows > n_ctx (never wraps around); nothing is written then.
+ * ERR_NUMERIC when a key or value is not finite as f16, in a cache of that type: the rows are not
+ * whole then and must not be counted. A cache of f32 takes everything. */
 ErrCode kv_cache_write(KvCache *c, const Kernels *kernels, int layer, int start, const float *k,
                        const float *v, size_t stride, int n_rows, Err *err) ERR_CHECK;
 

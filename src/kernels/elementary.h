@@ -114,6 +114,16 @@ static inline float kern_fma_portable(float a, float b, float c)
     return (float)odd;
 }
 
+/* The scale of a block of inputs that becomes int8, from the bits of its largest magnitude; those
+ * of infinity and NaN are the largest. NaN: no number comes out of such a block. 0: all of it is 0.
+ */
+static inline float kern_input_scale(uint32_t largest)
+{
+    if (largest >= 0x7f800000u)
+        return kern_from_bits(0x7fc00000u);
+    return kern_from_bits(largest) < 0x1p-100f ? 0.0f : kern_from_bits(largest) / 127.0f;
+}
+
 static inline float kern_fma(float a, float b, float c)
 {
 #ifdef __FP_FAST_FMAF

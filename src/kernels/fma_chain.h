@@ -87,6 +87,7 @@ static inline void chain_load(ChainWeights *c, const void *src, KernType type, i
     c->ordinary = type == KERN_F16 || chain_ordinary(wide, n * KERN_PANEL);
     for (int i = 0; i < n; i++)
         for (int r = 0; r < KERN_PANEL; r++)
+            /* NOLINTNEXTLINE(clang-analyzer-core.uninitialized.Assign): chain_widen wrote them */
             c->w[i][r] = (double)wide[i * KERN_PANEL + r];
 }
 
@@ -117,7 +118,7 @@ static inline int chain_fast(double sum[KERN_PANEL], const double (*w)[KERN_PANE
         ChainPairBits ties;
 
 #pragma GCC unroll 4
-        for (int p = 0; p < KERN_PANEL / 2; p++) {
+        for (size_t p = 0; p < KERN_PANEL / 2; p++) {
             ChainPairBits up, kept;
             ChainPair v;
 

@@ -47,17 +47,17 @@ typedef struct Kernels {
     size_t slice_fma;
     size_t slice_bytes;
 
-    /* Brings x: [n_tokens, k], rows ldx apart, into the form that linear wants for weights of this
-     * type: floats in tiles, or blocks of 32 quantised to int8 (numerics, section 3).
-     * Memory  input: kern_input_bytes(n_tokens, k), 64-byte aligned. */
+    /* Brings x: [n_tokens, k], n_tokens >= 1, rows ldx apart, into the form that linear wants for
+     * weights of this type: floats in tiles, or blocks of 32 quantised to int8 (numerics, section
+     * 3). Memory  input: kern_input_bytes(n_tokens, k), 64-byte aligned. */
     void (*linear_input)(void *input, KernType type, const float *x, size_t ldx, int n_tokens,
                          int k);
 
     /* y[t, o] = bias[o] + sum_i x[t, i] * w[first + o, i] for o < n (numerics, sections 2 and 3).
      *
-     * Shapes  input: from linear_input of this table, for w->type, n_tokens and w->k; y: [n_tokens,
-     * n], rows ldy apart; first: a multiple of 8; bias: [n] or NULL for 0. Writes exactly n floats
-     * a row. */
+     * Shapes  input: from linear_input of this table, for w->type, n_tokens (>= 1) and w->k; y:
+     * [n_tokens, n], rows ldy apart; first: a multiple of 8; bias: [n] or NULL for 0. Writes
+     * exactly n floats a row. */
     void (*linear)(float *y, size_t ldy, const KernMatrix *w, int first, int n, const float *bias,
                    const void *input, int n_tokens);
 

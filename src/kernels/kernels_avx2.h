@@ -22,6 +22,18 @@
 #define EACH(I, N) _Pragma("GCC unroll 16") for (int I = 0; I < (N); I++)
 #endif
 
+/* The tables indexed by KernType, less the first type of theirs, rely on this order. */
+_Static_assert(KERN_F32 == 0 && KERN_F16 == 1 && KERN_BF16 == 2 && KERN_Q8_0 == 3 &&
+                   KERN_Q4_0 == 4 && KERN_TYPE_COUNT == 5,
+               "the float types first, then the quantised ones");
+
+/* Where part number i of n_tokens begins when they are cut into n parts of nearly the same size: a
+ * small part has too few sums to hide their latency. */
+ALWAYS_INLINE int part_begin(int i, int n, int n_tokens)
+{
+    return i * n_tokens / n;
+}
+
 /* Lanes 0 .. n - 1 on, n in 0..8. */
 ALWAYS_INLINE __m256i lane_mask(int n)
 {

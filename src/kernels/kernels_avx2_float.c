@@ -1,9 +1,9 @@
 /* kernels/kernels_avx2_float.c: the linear layer for f32, f16 and bf16 weights.
  *
  * Lanes run over output rows, so each output sees the scalar sequence of operations whatever the
- * tile. Up to six tokens: whole dot products of a few panels that lie far apart; the weights are
- * read once from memory and everything else is in registers. More tokens: tiles of 6 tokens x 2
- * panels, one block of KERN_KC terms at a time.
+ * tile. Up to STREAM_TOKENS tokens: dot products of four panels that lie far apart, read from
+ * memory once. More tokens: tiles of 6 tokens x 2 panels, one block of KERN_KC terms at a time,
+ * 16-bit weights widened once per block.
  *
  * May include: kernels. */
 #if defined(__x86_64__)
@@ -18,13 +18,6 @@ enum {
     RUN = 64,          /* terms of four panels that stay in the first cache */
     STREAM_TOKENS = 16 /* up to here the input is plain rows and linear reads four far panels */
 };
-
-/* Where part number i of n_tokens begins when they are cut into n parts of nearly the same size: a
- * small part has too few sums to hide their latency. */
-static int part_begin(int i, int n, int n_tokens)
-{
-    return i * n_tokens / n;
-}
 
 /* ---- Few tokens ---- */
 
@@ -195,7 +188,7 @@ ALWAYS_INLINE void stream_groups(const GroupKernel kernel[GROUP], const int np, 
                 const int m = part_begin(g + 1, n_groups, n_tokens) - t;
 
                 (t == 0 ? kernel[m - 1].run : kernel[m - 1].fetch)(
-                    a + t * np, s->stream, s->x + (size_t)t * s->k, s->k, from, to);
+                    a + (size_t)t * (size_t)np, s->stream, s->x + (size_t)t * s->k, s->k, from, to);
             }
         }
         for (int i = 0; i < n_tokens * np; i++)
@@ -246,20 +239,22 @@ typedef struct {
     size_t ldy;
     const float *from; /* ... and what they are added to, rows ldf apart: y, or the bias */
     size_t ldf;
-    int n;                  /* outputs that are left from the first panel on */
-    const unsigned char *w; /* the block in the first panel ... */
-    size_t panel_bytes;     /* ... and so far on in the second */
-    const float *x;         /* packed [n_terms][MR] */
+    int n;               /* outputs that are left from the first panel on */
+    const float *w;      /* the block in the first panel ... */
+    size_t panel_floats; /* ... and so far on in the second */
+    const float *x;      /* packed [n_terms][MR] */
     int n_terms;
     const unsigned char *ahead; /* weights that the next two panels will need: every fourth term
-                                   fetches a line of each */
+                                   fetches a line of each ... */
+    size_t ahead_apart;         /* ... so far apart */
 } Tile;
 
 /* m tokens times np panels. */
-ALWAYS_INLINE void tile_block(const KernType type, const int m, const int np, const Tile *b)
+ALWAYS_INLINE void tile_block(const int m, const int np, const Tile *b)
 {
-    const unsigned char *w = b->w, *ahead = b->ahead;
-    const size_t panel_bytes = b->panel_bytes;
+    const unsigned char *ahead = b->ahead;
+    const size_t panel_floats = b->panel_floats, ahead_apart = b->ahead_apart;
+    const float *w = b->w;
     const int n_terms = b->n_terms;
     const float *x = b->x;
     __m256 a[MR][2], v[2];
@@ -273,7 +268,7 @@ ALWAYS_INLINE void tile_block(const KernType type, const int m, const int np, co
 #define TILE_STEP(I)                                                                               \
     do {                                                                                           \
         EACH (p, np)                                                                               \
-            v[p] = load_term(type, w + (size_t)p * panel_bytes, (size_t)(I));                      \
+            v[p] = _mm256_load_ps(w + (size_t)p * panel_floats + (size_t)(I)*KERN_PANEL);          \
         EACH (t, m) {                                                                              \
             const __m256 x_t = _mm256_broadcast_ss(x + (size_t)(I)*MR + t);                        \
                                                                                                    \
@@ -283,7 +278,7 @@ ALWAYS_INLINE void tile_block(const KernType type, const int m, const int np, co
     } while (0)
     for (; i + 4 <= n_terms; i += 4) {
         _mm_prefetch((const char *)ahead, _MM_HINT_T0);
-        _mm_prefetch((const char *)ahead + panel_bytes, _MM_HINT_T0);
+        _mm_prefetch((const char *)ahead + ahead_apart, _MM_HINT_T0);
         ahead += LINE;
         TILE_STEP(i);
         TILE_STEP(i + 1);
@@ -303,71 +298,94 @@ ALWAYS_INLINE void tile_block(const KernType type, const int m, const int np, co
         }
 }
 
-#define DEFINE_TILE(TYPE, M)                                                                       \
-    static void tile_##TYPE##_##M(const Tile *b)                                                   \
+#define DEFINE_TILE(M)                                                                             \
+    static void tile_##M(const Tile *b)                                                            \
     {                                                                                              \
         if (b->n > KERN_PANEL)                                                                     \
-            tile_block(KERN_##TYPE, M, 2, b);                                                      \
+            tile_block(M, 2, b);                                                                   \
         else                                                                                       \
-            tile_block(KERN_##TYPE, M, 1, b);                                                      \
+            tile_block(M, 1, b);                                                                   \
     }
 
-#define DEFINE_TILES(TYPE)                                                                         \
-    DEFINE_TILE(TYPE, 1)                                                                           \
-    DEFINE_TILE(TYPE, 2)                                                                           \
-    DEFINE_TILE(TYPE, 3)                                                                           \
-    DEFINE_TILE(TYPE, 4)                                                                           \
-    DEFINE_TILE(TYPE, 5)                                                                           \
-    DEFINE_TILE(TYPE, 6)
-
-DEFINE_TILES(F32)
-DEFINE_TILES(F16)
-DEFINE_TILES(BF16)
-
-#define TILE_ROW(TYPE)                                                                             \
-    {                                                                                              \
-        NULL, tile_##TYPE##_1, tile_##TYPE##_2, tile_##TYPE##_3, tile_##TYPE##_4, tile_##TYPE##_5, \
-            tile_##TYPE##_6                                                                        \
-    }
+DEFINE_TILE(1)
+DEFINE_TILE(2)
+DEFINE_TILE(3)
+DEFINE_TILE(4)
+DEFINE_TILE(5)
+DEFINE_TILE(6)
 
 typedef void TileKernel(const Tile *b);
 
-static TileKernel *const tiles[3][MR + 1] = {
-    [KERN_F32] = TILE_ROW(F32), [KERN_F16] = TILE_ROW(F16), [KERN_BF16] = TILE_ROW(BF16)};
+static TileKernel *const tiles[MR + 1] = {NULL, tile_1, tile_2, tile_3, tile_4, tile_5, tile_6};
+
+/* A block of one or two panels of a 16-bit type as float32, [2][KERN_KC][8]: once for all tiles. */
+ALWAYS_INLINE void widen_panels(const KernType type, float *wide, const unsigned char *w,
+                                size_t panel_bytes, int n_terms, int n_panels)
+{
+    for (int p = 0; p < n_panels; p++)
+        for (int i = 0; i < n_terms; i++)
+            _mm256_store_ps(wide + ((size_t)p * KERN_KC + (size_t)i) * KERN_PANEL,
+                            load_term(type, w + (size_t)p * panel_bytes, (size_t)i));
+}
+
+static void widen_block(KernType type, float *wide, const unsigned char *w, size_t panel_bytes,
+                        int n_terms, int n_panels)
+{
+    if (type == KERN_F16)
+        widen_panels(KERN_F16, wide, w, panel_bytes, n_terms, n_panels);
+    else
+        widen_panels(KERN_BF16, wide, w, panel_bytes, n_terms, n_panels);
+}
+
+/* All tiles of one block of two panels, outputs o and on; x: the block, packed. */
+static void run_tiles(Tile *b, float *y, const float *bias, const float *x, int n_tokens, int k0,
+                      int o, size_t block_bytes)
+{
+    static const float zeros[2 * KERN_PANEL];
+    const unsigned char *ahead = b->ahead;
+    const int n_tiles = (n_tokens + MR - 1) / MR;
+    const size_t tile_bytes = (size_t)b->n_terms / 4 * LINE; /* fetched of each panel by a tile */
+
+    for (int i = 0; i < n_tiles; i++) {
+        const int t = part_begin(i, n_tiles, n_tokens);
+
+        b->y = y + (size_t)t * b->ldy + o;
+        b->from = k0 > 0 ? b->y : bias != NULL ? bias + o : zeros;
+        b->ldf = k0 > 0 ? b->ldy : 0;
+        b->x = x + (size_t)i * MR * (size_t)b->n_terms;
+        b->ahead = ahead + (size_t)i * tile_bytes % block_bytes;
+        tiles[part_begin(i + 1, n_tiles, n_tokens) - t](b);
+    }
+}
 
 static void linear_tiles(float *y, size_t ldy, const KernMatrix *w, int first, int n,
                          const float *bias, const float *packed, int n_tokens)
 {
-    static const float zeros[2 * KERN_PANEL];
     const size_t row_bytes = KERN_PANEL * element_bytes(w->type); /* one term of a panel */
     const size_t panel_bytes = (size_t)w->k * row_bytes;
     const unsigned char *panels =
         (const unsigned char *)w->panels + (size_t)(first / KERN_PANEL) * panel_bytes;
-    const int n_tiles = (n_tokens + MR - 1) / MR;
+    const size_t rows = (size_t)((n_tokens + MR - 1) / MR) * MR;
+    float wide[2 * KERN_KC * KERN_PANEL] __attribute__((aligned(LINE)));
+    Tile b = {.ldy = ldy, .ahead_apart = panel_bytes};
 
     for (int k0 = 0; k0 < w->k; k0 += KERN_KC) {
-        const int terms = kern_block_end(k0, w->k) - k0;
-        const size_t block_bytes = (size_t)terms * row_bytes;
-        const size_t tile_bytes = (size_t)terms / 4 * LINE; /* fetched of each panel by a tile */
-        Tile b = {.ldy = ldy, .panel_bytes = panel_bytes, .n_terms = terms};
-
+        b.n_terms = kern_block_end(k0, w->k) - k0;
         for (int o = 0; o < n; o += 2 * KERN_PANEL) {
-            const unsigned char *next;
+            const unsigned char *at =
+                panels + (size_t)(o / KERN_PANEL) * panel_bytes + (size_t)k0 * row_bytes;
 
             b.n = n - o;
-            b.w = panels + (size_t)(o / KERN_PANEL) * panel_bytes + (size_t)k0 * row_bytes;
-            b.x = packed + (size_t)n_tiles * MR * (size_t)k0;
-            next = b.w + 2 * panel_bytes;
-            for (int i = 0; i < n_tiles; i++) {
-                const int t = part_begin(i, n_tiles, n_tokens);
-
-                b.y = y + (size_t)t * ldy + o;
-                b.from = k0 > 0 ? b.y : bias != NULL ? bias + o : zeros;
-                b.ldf = k0 > 0 ? ldy : 0;
-                b.ahead = next + (size_t)i * tile_bytes % block_bytes;
-                tiles[w->type][part_begin(i + 1, n_tiles, n_tokens) - t](&b);
-                b.x += (size_t)terms * MR;
+            b.ahead = at + 2 * panel_bytes;
+            b.w = (const float *)(const void *)at;
+            b.panel_floats = (size_t)w->k * KERN_PANEL;
+            if (w->type != KERN_F32) {
+                widen_block(w->type, wide, at, panel_bytes, b.n_terms, b.n > KERN_PANEL ? 2 : 1);
+                b.w = wide;
+                b.panel_floats = (size_t)KERN_KC * KERN_PANEL;
             }
+            run_tiles(&b, y, bias, packed + rows * (size_t)k0, n_tokens, k0, o,
+                      (size_t)b.n_terms * row_bytes);
         }
     }
 }

@@ -37,27 +37,33 @@ static size_t tile_block_bytes(KernType type, int m)
     return (size_t)m * (type == KERN_Q8_0 ? KERN_BLOCK * 2 + 4 : KERN_BLOCK + 8);
 }
 
+/* The bits of eight magnitudes: as integers they are ordered like the magnitudes, NaN last. */
+ALWAYS_INLINE __m256i magnitude_bits(__m256 v)
+{
+    return _mm256_andnot_si256(_mm256_set1_epi32(INT32_MIN), _mm256_castps_si256(v));
+}
+
 /* 32 floats to int8 with one scale (numerics, section 3): q in four vectors of eight int32. */
 ALWAYS_INLINE float quantise_block(const float *x, __m256i q[4])
 {
-    const __m256 sign = _mm256_set1_ps(-0.0f);
-    __m256 v[4], top;
-    __m128 m;
-    float max, d;
+    __m256 v[4];
+    __m256i top;
+    __m128i m;
+    float d;
 
     EACH (i, 4)
-        v[i] = _mm256_loadu_ps(x + i * KERN_PANEL);
-    top = _mm256_max_ps(_mm256_max_ps(_mm256_andnot_ps(sign, v[0]), _mm256_andnot_ps(sign, v[1])),
-                        _mm256_max_ps(_mm256_andnot_ps(sign, v[2]), _mm256_andnot_ps(sign, v[3])));
-    m = _mm_max_ps(_mm256_castps256_ps128(top), _mm256_extractf128_ps(top, 1));
-    m = _mm_max_ps(m, _mm_movehl_ps(m, m));
-    max = _mm_cvtss_f32(_mm_max_ss(m, _mm_movehdup_ps(m)));
-    if (max < 0x1p-100f) {
+        v[i] = _mm256_loadu_ps(x + (size_t)i * KERN_PANEL);
+    top = _mm256_max_epi32(_mm256_max_epi32(magnitude_bits(v[0]), magnitude_bits(v[1])),
+                           _mm256_max_epi32(magnitude_bits(v[2]), magnitude_bits(v[3])));
+    m = _mm_max_epi32(_mm256_castsi256_si128(top), _mm256_extracti128_si256(top, 1));
+    m = _mm_max_epi32(m, _mm_shuffle_epi32(m, 0x4e));
+    m = _mm_max_epi32(m, _mm_shuffle_epi32(m, 0xb1));
+    d = kern_input_scale((uint32_t)_mm_cvtsi128_si32(m));
+    if (!(d > 0.0f)) {
         EACH (i, 4)
             q[i] = _mm256_setzero_si256();
-        return 0.0f;
+        return d;
     }
-    d = max / 127.0f;
     EACH (i, 4)
         q[i] = _mm256_cvtps_epi32(_mm256_mul_ps(v[i], _mm256_set1_ps(1.0f / d)));
     return d;
@@ -78,6 +84,14 @@ ALWAYS_INLINE int32_t pack_block(int8_t out[KERN_BLOCK], const __m256i q[4])
     return _mm_cvtsi128_si32(h);
 }
 
+ALWAYS_INLINE void widen_block(int16_t out[KERN_BLOCK], const int8_t q[KERN_BLOCK])
+{
+    for (size_t i = 0; i < KERN_BLOCK; i += 16)
+        _mm256_storeu_si256(
+            (__m256i *)(void *)(out + i),
+            _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(const void *)(q + i))));
+}
+
 static void input_token(unsigned char *out, KernType type, const float *x, int t, int m, int k)
 {
     for (int j = 0; j < k; j += KERN_BLOCK) {
@@ -87,12 +101,11 @@ static void input_token(unsigned char *out, KernType type, const float *x, int t
         const int32_t sum = Q4_OFFSET * pack_block(q8, q);
 
         if (type == KERN_Q8_0) {
-            int16_t *terms = (int16_t *)(void *)out + 2 * t;
+            int16_t q16[KERN_BLOCK];
 
-            for (int i = 0; i < KERN_BLOCK; i += 2) {
-                terms[(size_t)i * (size_t)m] = q8[i];
-                terms[(size_t)i * (size_t)m + 1] = q8[i + 1];
-            }
+            widen_block(q16, q8);
+            for (int i = 0; i < KERN_BLOCK; i += 2)
+                memcpy(out + (size_t)i * (size_t)m * 2 + (size_t)t * 4, q16 + i, 4);
             memcpy(out + (size_t)m * KERN_BLOCK * 2 + (size_t)t * 4, &d, sizeof d);
         } else {
             for (int i = 0; i < KERN_BLOCK; i += 4)
@@ -102,12 +115,6 @@ static void input_token(unsigned char *out, KernType type, const float *x, int t
         }
         out += tile_block_bytes(type, m);
     }
-}
-
-/* Where part number i of n_tokens begins when they are cut into n parts of nearly the same size. */
-static int part_begin(int i, int n, int n_tokens)
-{
-    return i * n_tokens / n;
 }
 
 static int count_tiles(int n_tokens)
@@ -138,7 +145,10 @@ void avx2_input_quant(void *input, KernType type, const float *x, size_t ldx, in
 
 ALWAYS_INLINE __m256i broadcast_4(const unsigned char *p)
 {
-    return _mm256_castps_si256(_mm256_broadcast_ss((const float *)(const void *)p));
+    int32_t four;
+
+    memcpy(&four, p, sizeof four);
+    return _mm256_set1_epi32(four);
 }
 
 ALWAYS_INLINE __m256i load_bytes(const unsigned char *p)

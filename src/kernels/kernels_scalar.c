@@ -13,7 +13,7 @@
 static void chains(float (*a)[KERN_PANEL], int m, const void *w, KernType type, const float *x,
                    size_t ldx, int n)
 {
-    const size_t row_bytes = KERN_PANEL * (type == KERN_F32 ? 4 : 2);
+    const size_t row_bytes = (type == KERN_F32 ? sizeof(float) : sizeof(uint16_t)) * KERN_PANEL;
     ChainWeights wide;
 
     for (int i = 0; i < n; i += CHAIN_STEPS) {
@@ -60,12 +60,12 @@ static const float *input_scales(const void *input, int n_tokens, int k)
 /* One block of a panel as integers, [32][8] (matrix.h has the order of the bytes). */
 static void widen_q8(int16_t (*restrict dst)[KERN_PANEL], const unsigned char *restrict q)
 {
-    for (int p = 0; p < KERN_BLOCK / 2; p++) {
+    for (size_t p = 0; p < KERN_BLOCK / 2; p++) {
         int16_t pair[KERN_PANEL];
 
-        memcpy(pair, q + (size_t)p * sizeof pair, sizeof pair);
+        memcpy(pair, q + p * sizeof pair, sizeof pair);
         for (int r = 0; r < KERN_PANEL; r++) {
-            dst[2 * p][r] = (int8_t)(pair[r] & 0xff);
+            dst[2 * p][r] = (int16_t)(((pair[r] & 0xff) ^ 0x80) - 0x80);
             dst[2 * p + 1][r] = (int16_t)(pair[r] >> 8);
         }
     }
@@ -153,15 +153,23 @@ static void linear(float *y, size_t ldy, const KernMatrix *w, int first, int n, 
     }
 }
 
-/* x[0 .. 32) as q * d with q in -127 .. 127; d and q are 0 where all of x is below 2^-100. */
+/* x[0 .. 32) as q * d with q in -127 .. 127; q is 0 where all of x is below 2^-100 (d is 0) or not
+ * all of it is finite (d is NaN). */
 static void quantise_block(int8_t *q, float *d, const float *x)
 {
-    float m = 0.0f, i;
+    int32_t largest = 0; /* bits of magnitudes are ordered like the magnitudes, NaN last */
+    float i;
 
-    for (int k = 0; k < KERN_BLOCK; k++)
-        m = fabsf(x[k]) > m ? fabsf(x[k]) : m;
-    *d = m < 0x1p-100f ? 0.0f : m / 127.0f;
-    i = m < 0x1p-100f ? 0.0f : 1.0f / *d;
+    for (int k = 0; k < KERN_BLOCK; k++) {
+        const int32_t magnitude = (int32_t)(kern_bits(x[k]) & 0x7fffffffu);
+
+        largest = magnitude > largest ? magnitude : largest;
+    }
+    *d = kern_input_scale((uint32_t)largest);
+    memset(q, 0, KERN_BLOCK);
+    if (!(*d > 0.0f))
+        return;
+    i = 1.0f / *d;
     for (int k = 0; k < KERN_BLOCK; k++)
         q[k] = (int8_t)kern_round_even(x[k] * i);
 }

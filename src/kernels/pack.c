@@ -200,7 +200,8 @@ static void narrow_q8(KernBlockQ8 *restrict dst, const float *restrict x, size_t
     }
 }
 
-/* v is a product: compared as well as added to, so that no compiler makes a fused addition of it. */
+/* v is a product: compared as well as added to, so that no compiler makes a fused addition of it.
+ */
 static int32_t nibble(float v)
 {
     return v < 6.5f ? (int32_t)(v + 8.5f) : 15;
@@ -349,11 +350,11 @@ static inline void place_4(unsigned char *restrict dst, const unsigned char *con
                 row[r] = (Units4)load(src[half + r] + i * 4);
                 finite_see(f, (Units2)row[r]);
             }
-            for (int r = 0; r < 2; r++) {
+            for (size_t r = 0; r < 2; r++) {
                 pair[r] = __builtin_shufflevector(row[2 * r], row[2 * r + 1], 0, 4, 1, 5);
                 pair[r + 2] = __builtin_shufflevector(row[2 * r], row[2 * r + 1], 2, 6, 3, 7);
             }
-            for (int c = 0; c < 2; c++) {
+            for (size_t c = 0; c < 2; c++) {
                 column[2 * c] = __builtin_shufflevector(pair[2 * c], pair[2 * c + 1], 0, 1, 4, 5);
                 column[2 * c + 1] =
                     __builtin_shufflevector(pair[2 * c], pair[2 * c + 1], 2, 3, 6, 7);
@@ -374,7 +375,7 @@ static inline void place_4(unsigned char *restrict dst, const unsigned char *con
 /* Merges rows r and r + 4 unit by unit, for r < 4; three times that turns a square of 8 x 8. */
 static inline void merge_rows(Units2 to[KERN_PANEL], const Units2 row[KERN_PANEL])
 {
-    for (int r = 0; r < KERN_PANEL / 2; r++) {
+    for (size_t r = 0; r < KERN_PANEL / 2; r++) {
         to[2 * r] = __builtin_shufflevector(row[r], row[r + 4], 0, 8, 1, 9, 2, 10, 3, 11);
         to[2 * r + 1] = __builtin_shufflevector(row[r], row[r + 4], 4, 12, 5, 13, 6, 14, 7, 15);
     }
@@ -424,10 +425,10 @@ static void place_blocks(unsigned char *panel, uint16_t *scales,
         }
         if (type == KERN_Q8_0) {
             place_2(panel, q, KERN_BLOCK / 2, &ignored);
-            panel += KERN_BLOCK * KERN_PANEL;
+            panel += (size_t)KERN_BLOCK * KERN_PANEL;
         } else {
             place_4(panel, q, KERN_BLOCK / 8, &ignored);
-            panel += KERN_BLOCK * KERN_PANEL / 2;
+            panel += (size_t)KERN_BLOCK * KERN_PANEL / 2;
         }
     }
 }
@@ -631,8 +632,10 @@ static bool place_rows_of(unsigned char *panels, size_t panel_bytes, const unsig
                           size_t stride, size_t rows, size_t n, KernType type)
 {
     if (type == KERN_F32)
-        return place_rows(panels, panel_bytes, KERN_PANEL * 4, src, stride, rows, n, type);
-    return place_rows(panels, panel_bytes, KERN_PANEL * 2, src, stride, rows, n, type);
+        return place_rows(panels, panel_bytes, KERN_PANEL * sizeof(float), src, stride, rows, n,
+                          type);
+    return place_rows(panels, panel_bytes, KERN_PANEL * sizeof(uint16_t), src, stride, rows, n,
+                      type);
 }
 
 /* [in, out] to float types: one input row holds all outputs; its element o goes to panel o / 8,
@@ -729,6 +732,14 @@ bool kern_pack(void *panels, uint16_t *scales, KernType to, size_t n, size_t k, 
     if (kern_is_quantised(to))
         return pack_columns(panels, scales, to, n, k, src, from, bad);
     return pack_in_out(panels, to, n, k, src, from, bad);
+}
+
+bool kern_all_finite(const float *x, size_t n, size_t *bad)
+{
+    if (all_finite(x, KERN_F32, n))
+        return true;
+    *bad = find_bad(x, KERN_F32, 0, n, KERN_F32);
+    return false;
 }
 
 bool kern_copy(float *dst, const void *src, KernType type, size_t n, size_t *bad)

@@ -46,7 +46,10 @@ typedef enum { KERN_IN_OUT, KERN_OUT_IN } KernOrder;
 bool kern_pack(void *panels, uint16_t *scales, KernType to, size_t n, size_t k, size_t first,
                size_t rows, const void *src, KernType from, KernOrder order, size_t *bad);
 
-/* dst[i] = src[i] as float32 for i < n; false and *bad as above. */
+/* Whether all of x[0..n) is finite; *bad is the first element that is not. */
+bool kern_all_finite(const float *x, size_t n, size_t *bad);
+
+/* dst[i] = src[i] as float32 for i < n, which do not overlap; false and *bad as above. */
 bool kern_copy(float *dst, const void *src, KernType type, size_t n, size_t *bad);
 
 /* Row o of packed weights as float32, back in order: row[0..k). */

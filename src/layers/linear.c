@@ -3,7 +3,8 @@
  * May include: common, kernels. */
 #include "layers/linear.h"
 
-/* Slices are multiples of 24 panels, so that tiles and streams stay whole. */
+/* Slices of 24 panels and more are multiples of that, so that tiles (of two panels) and streams (of
+ * four) stay whole; shorter ones are whole panels at least. */
 enum { SLICE_OUTPUTS = 24 * KERN_PANEL };
 
 /* Outputs of one slice: about half a millisecond of multiply-adds or of weights, whichever is less.

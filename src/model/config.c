@@ -7,7 +7,6 @@
 #include <assert.h>
 #include <errno.h>
 #include <limits.h>
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -305,8 +304,11 @@ ErrCode config_check(const Gpt2Config *c, Err *err)
         return err_set(err, ERR_FORMAT,
                        "hidden_dim must be divisible by num_heads, found %d and %d", c->dim,
                        c->n_heads);
-    if (!(c->eps > 0.0f) || !isfinite(c->eps))
+    if (!(c->eps > 0.0f))
         return err_set(err, ERR_FORMAT, "layer_norm_epsilon must be > 0");
+    if (c->eps > 1.0f)
+        return err_set(err, ERR_FORMAT, "layer_norm_epsilon must be at most 1, found %g",
+                       (double)c->eps);
     for (int i = 0; i < c->n_eos; i++)
         if (c->eos_ids[i] < 0 || c->eos_ids[i] >= c->vocab_size)
             return err_set(err, ERR_FORMAT, "eos_token_id must be below vocab_size, found %d",

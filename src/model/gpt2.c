@@ -5,8 +5,7 @@
 
 #include <string.h>
 
-/* One row more than a pass has tokens is never needed; scores need a cache line of slack for whole
- * panels. */
+/* Scores of one query, all positions: attn_scores writes whole panels. */
 static size_t row_floats(int n_ctx)
 {
     return kern_pad((size_t)n_ctx);

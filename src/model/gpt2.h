@@ -67,8 +67,9 @@ KernType gpt2_table_type(KernType type);
  *
  * Types  F32, F16, BF16, Q8_0 and Q4_0 stay what they are; other types of GGUF become F32. Rows
  * that Q8_0 and Q4_0 cannot cut into blocks become F16. Norms, biases and positions are F32 always.
- * Errors  ERR_IO, ERR_FORMAT, ERR_UNSUPPORTED, ERR_MEMORY, ERR_NUMERIC, ERR_CANCELLED; nothing
- * stays allocated. Memory  gpt2_free. */
+ * Errors  ERR_USAGE (path too long), ERR_IO, ERR_FORMAT, ERR_UNSUPPORTED, ERR_LIMIT (sizes),
+ * ERR_MEMORY, ERR_NUMERIC, ERR_CANCELLED; nothing stays allocated.
+ * Memory  gpt2_free. */
 ErrCode gpt2_load(Gpt2 *m, const char *path, const Gpt2LoadOptions *o, Err *err) ERR_CHECK;
 void gpt2_free(Gpt2 *m); /* a zeroed Gpt2 is allowed */
 
@@ -97,8 +98,9 @@ void gpt2_reset(Gpt2Run *run);
 /* One pass over ids at positions cache.length .. cache.length + n - 1.
  *
  * want_logits  run->logits gets the last position's row. An observer (tap->observe) sees every
- * stage, and then the logits of every row, whatever want_logits says. Errors       ERR_USAGE (n not
- * in 1..max_chunk, id outside the vocabulary), ERR_LIMIT (context full), ERR_CANCELLED. The cache
+ * stage, and then the logits of every row, whatever want_logits says.
+ * Errors       ERR_USAGE (n not in 1..max_chunk, id outside the vocabulary), ERR_LIMIT (context
+ * full), ERR_NUMERIC (a key or value beyond the range of an f16 cache), ERR_CANCELLED. The cache
  * keeps its length on every error, so the same ids can be tried again. */
 ErrCode gpt2_forward(Gpt2Run *run, const int32_t *ids, int n, bool want_logits, const Tap *tap,
                      Err *err) ERR_CHECK;

@@ -3,6 +3,7 @@
  * given back.
  *
  * May include: common, formats, kernels. */
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -107,18 +108,13 @@ static bool report(Loader *l, size_t bytes)
 /* Element index of t is not finite, or becomes so as type. */
 static bool refuse_element(const Loader *l, const SourceTensor *t, size_t index, KernType type)
 {
-    const size_t start = index / KERN_BLOCK * KERN_BLOCK;
-    float block[KERN_BLOCK] = {0};
     char text[TEXT_FLOAT_BYTES];
+    const float value = source_element(t, index);
 
-    if (t->known && kern_is_quantised(t->type))
-        kern_widen(block, t->data, t->type, start, KERN_BLOCK);
-    else if (t->known)
-        kern_widen(block + index % KERN_BLOCK, t->data, t->type, index, 1);
-    text_float(text, block[index % KERN_BLOCK]);
-    if (!t->known || strcmp(text, "nan") == 0 || strstr(text, "inf") != NULL)
-        (void)err_set(l->err, ERR_NUMERIC, "%s: tensor %s: element %zu is not finite", t->file,
-                      t->name, index);
+    text_float(text, value);
+    if (!isfinite(value)) /* GGUF's F64 has finite values that are none as float32 */
+        (void)err_set(l->err, ERR_NUMERIC, "%s: tensor %s: element %zu is not finite%s", t->file,
+                      t->name, index, t->known ? "" : " as F32");
     else
         (void)err_set(l->err, ERR_NUMERIC,
                       "%s: tensor %s: element %zu, %s, is beyond the range of %s", t->file, t->name,
@@ -139,7 +135,7 @@ static bool load_floats(Loader *l, const WeightSlot *slot, const SourceTensor *t
             return refuse_element(l, t, bad, KERN_F32);
     } else {
         source_widen(dst, t, 0, n);
-        if (!kern_copy(dst, dst, KERN_F32, n, &bad))
+        if (!kern_all_finite(dst, n, &bad))
             return refuse_element(l, t, bad, KERN_F32);
     }
     *slot->floats = dst;

@@ -3,14 +3,14 @@
  * May include: common, formats, kernels. */
 #include "model/weight_source.h"
 
+#include <assert.h>
 #include <fcntl.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { NAME_BYTES = 96 };
+enum { NAME_BYTES = 96, SOURCE_MAX_BLOCK = 256 /* weights, of any type that can be widened */ };
 
 /* What GGUF calls a weight; within a block behind "blk.N.". */
 static const struct {
@@ -28,8 +28,8 @@ void weight_source_gguf_name(char *out, size_t size, const char *name)
     char block[24] = "";
 
     if (strncmp(name, "h.", 2) == 0) {
-        (void)snprintf(block, sizeof block, "blk.%d.", atoi(name + 2));
         part = strchr(name + 2, '.') + 1;
+        (void)snprintf(block, sizeof block, "blk.%.*s", (int)(part - (name + 2)), name + 2);
     }
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         if (strlen(names[i].ours) == (size_t)(kind - part) &&
@@ -215,6 +215,18 @@ void source_widen(float *dst, const SourceTensor *t, size_t index, size_t n)
         kern_widen(dst, t->data, t->type, index, n);
     else /* the type was checked by weight_source_require */
         (void)gguf_widen(dst, t->data + source_row_bytes(t, index), t->gguf_type, n);
+}
+
+float source_element(const SourceTensor *t, size_t index)
+{
+    float block[SOURCE_MAX_BLOCK];
+    size_t n = gguf_type(t->gguf_type)->block;
+
+    if (t->known)
+        n = kern_is_quantised(t->type) ? KERN_BLOCK : 1;
+    assert(n <= SOURCE_MAX_BLOCK);
+    source_widen(block, t, index / n * n, n);
+    return block[index % n];
 }
 
 void weight_source_drop(const WeightSource *s, const char *name)

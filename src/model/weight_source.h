@@ -57,6 +57,9 @@ size_t source_row_bytes(const SourceTensor *t, size_t k);
 /* n weights from index on as float32; both whole blocks. */
 void source_widen(float *dst, const SourceTensor *t, size_t index, size_t n);
 
+/* Element index as float32. */
+float source_element(const SourceTensor *t, size_t index);
+
 /* Lets go of the file's pages behind a tensor that has been packed. */
 void weight_source_drop(const WeightSource *s, const char *name);
 

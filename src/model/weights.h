@@ -34,7 +34,7 @@ typedef struct {
 typedef bool WeightVisit(void *ctx, const WeightSlot *slot);
 
 /* Takes memory for the blocks and fills in everything that follows from m->config: sizes, scales,
- * activations. Errors: ERR_MEMORY. */
+ * activations. Errors: ERR_MEMORY, ERR_LIMIT. */
 ErrCode weights_begin(Gpt2 *m, Err *err) ERR_CHECK;
 
 /* Visits every weight of a model that weights_begin prepared; false when a visit returned false. */

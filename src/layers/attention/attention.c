@@ -73,9 +73,9 @@ static bool attend(const Attention *a, const Kernels *k, const QkvView *view, in
             attend_queries(a, k, room->merged + (size_t)t * dim + column,
                            view->q + (size_t)t * view->stride + column, view->stride, n,
                            start_pos + t, layer, h, cache, room);
+            if (!tap_yield(tap)) /* a head of all queries takes the scalar table too long */
+                return false;
         }
-        if (!tap_yield(tap))
-            return false;
     }
     return true;
 }

@@ -126,9 +126,10 @@ build/make-model: tools/make_model.c $(LIB)
 build/gpt2-medium-random: build/make-model
 	build/make-model --shape gpt2-medium --dtype f32 --seed 1 --out $@
 
-bench: $(BIN) $(BENCH_MODEL) ## speed on one core, GPT-2 Medium's shape in all types (minutes, 2 GB); then a worker's answers meanwhile
+bench: $(BIN) $(BENCH_MODEL) build/make-model ## speed on one core, GPT-2 Medium's shape in all types (minutes, 3 GB); then a worker's answers meanwhile, what serving costs
 	$(BIN) bench --shape gpt2-medium --rounds $(BENCH_ROUNDS) $(BENCH_FLAGS)
 	LLORCH_BIN=$(BIN) bench/health.py $(BENCH_MODEL)
+	LLORCH_BIN=$(BIN) bench/serving_cost.py
 
 tidy: ## clang-tidy over src/
 	clang-tidy --quiet $(LIB_SRC) src/main.c -- -std=c11 -D_GNU_SOURCE -Isrc -isystem $(LLHTTP_INC) $(DEPS_CFLAGS) \

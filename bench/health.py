@@ -2,8 +2,14 @@
 """How long GET /health waits while a model of a given folder computes: one poller, one request every 10 ms, on a kept
 connection; during a long prompt and during decoding. One line per phase: median, p99 and longest answer in ms.
 
-usage: bench/health.py [MODEL_DIR]     (default build/gpt2-medium-random; LLORCH_BIN names another program)
+usage: bench/health.py [--bound MS] [MODEL]
+
+  --bound MS  exit status 1 with a p99 above this during the prompt           (10)
+  MODEL       any form of model                                               (build/gpt2-medium-random)
+
+LLORCH_BIN names another program.
 """
+import argparse
 import http.client
 import os
 import statistics
@@ -31,9 +37,14 @@ def poll(port, stop):
 
 
 def show(phase, times):
+    """Prints a line; the 99th percentile."""
+    if not times:
+        raise SystemExit("health: no answer during the %s: it was too short" % phase)
     times.sort()
+    p99 = times[int(len(times) * 0.99)]
     print("%-8s %5d answers   median %6.2f ms   p99 %6.2f ms   longest %6.2f ms"
-          % (phase, len(times), statistics.median(times), times[int(len(times) * 0.99)], times[-1]))
+          % (phase, len(times), statistics.median(times), p99, times[-1]))
+    return p99
 
 
 def longest_prompt(worker):
@@ -47,9 +58,12 @@ def longest_prompt(worker):
 
 
 def main():
-    model = sys.argv[1] if len(sys.argv) > 1 else "build/gpt2-medium-random"
+    parser = argparse.ArgumentParser(usage="bench/health.py [--bound MS] [MODEL]")
+    parser.add_argument("--bound", type=float, default=10.0)
+    parser.add_argument("model", nargs="?", default="build/gpt2-medium-random")
+    given = parser.parse_args()
     harness.LIMIT = 120
-    with harness.Worker("--host", "127.0.0.1", model=model) as worker:
+    with harness.Worker("--host", "127.0.0.1", model=given.model) as worker:
         stream = worker.execute(prompt=longest_prompt(worker), max_tokens=40)
         events = []
 
@@ -62,12 +76,16 @@ def main():
 
         reader = threading.Thread(target=read, daemon=True)
         reader.start()
-        show("prompt", poll(worker.port, lambda: any(e.name == "token" for e in events)))
+        p99 = show("prompt", poll(worker.port, lambda: any(e.name == "token" for e in events)))
         show("decode", poll(worker.port, lambda: not reader.is_alive()))
         end = events[-1].data
         print("prompt of %d tokens, first token after %d ms, %d tokens"
               % (end["prompt_tokens"], end["time_to_first_token_ms"], end["tokens_out"]))
+    if p99 > given.bound:
+        print("health: p99 during the prompt is %.2f ms, above %g ms" % (p99, given.bound), file=sys.stderr)
+        return 1
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

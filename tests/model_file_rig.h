@@ -208,6 +208,8 @@ static inline Gpt2Config small_config(void)
 
     if (gpt2_shape_parse(&c, "2,4,64,32,512", &err) != ERR_OK)
         fail_msg("%s", err.msg);
+    c.n_eos = 1; /* the tiny model's, whose tokenizer such models get */
+    c.eos_ids[0] = 511;
     return c;
 }
 

@@ -232,6 +232,48 @@ static void a_cancelled_pass_leaves_no_trace(void **state)
     each_subject(TINY, check_cancelled);
 }
 
+/* ---- Yields ---- */
+
+/* How much attention was computed since the last yield, and most of all; and the table that does
+ * it. */
+static struct {
+    const Kernels *k;
+    int calls, most;
+} attention;
+
+static void counted_values(float *o, size_t ldo, const float *e, size_t lde, const float *inv,
+                           int n_queries, const KernHead *head, int n_keys)
+{
+    attention.k->attn_values(o, ldo, e, lde, inv, n_queries, head, n_keys);
+    if (++attention.calls > attention.most)
+        attention.most = attention.calls;
+}
+
+static bool count_yield(void *ctx)
+{
+    (void)ctx;
+    attention.calls = 0;
+    return true;
+}
+
+/* The scalar table takes milliseconds for all queries of a head. */
+static void attention_yields_after_every_group_of_queries(void **state)
+{
+    const Tap tap = {.yield = count_yield};
+    const Subject *s = subject(TINY, KERN_F32, KERN_F32);
+    Kernels counted = *kernels_available(0);
+    Gpt2Run run;
+
+    (void)state;
+    attention.k = kernels_available(0);
+    attention.calls = attention.most = 0;
+    counted.attn_values = counted_values;
+    init_run(&run, &s->model, &counted, s->kv_type);
+    forward(&run, s->ids, 3 * KERN_QUERIES + 1, &tap);
+    gpt2_run_free(&run);
+    assert_int_equal(attention.most, 1);
+}
+
 /* ---- The same bits on every machine ---- */
 
 /* The hash is that of the first HASH_IDS positions, or of the whole context where it is shorter. */
@@ -319,6 +361,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(shipped_model_gives_the_same_bits_after_a_reused_prefix),
         cmocka_unit_test(positions_of_drafts_have_the_same_bits),
         cmocka_unit_test(a_cancelled_pass_leaves_no_trace),
+        cmocka_unit_test(attention_yields_after_every_group_of_queries),
     };
 
     cmocka_set_message_output(CM_OUTPUT_TAP);

@@ -334,14 +334,18 @@ static void padding_is_no_candidate_for_a_token(void **state)
 static void what_gguf_cannot_express_is_refused(void **state)
 {
     const Gpt2Config plain = small_config();
-    Gpt2Config cases[6];
-    static const char *const parts[] = {
-        "activation_function is gelu,", "activation_function is relu,",
-        "scale_attn_weights is false",  "scale_attn_by_inverse_layer_idx is true",
-        "eos_token_id lists 2 tokens",  ""};
+    enum { N_CASES = 7, N_REFUSED = 6 };
+    Gpt2Config cases[N_CASES];
+    static const char *const parts[] = {"activation_function is gelu,",
+                                        "activation_function is relu,",
+                                        "scale_attn_weights is false",
+                                        "scale_attn_by_inverse_layer_idx is true",
+                                        "eos_token_id lists 2 tokens",
+                                        "eos_token_id names no token",
+                                        ""};
 
     (void)state;
-    for (int i = 0; i < 6; i++)
+    for (int i = 0; i < N_CASES; i++)
         cases[i] = plain;
     cases[0].activation = ACT_GELU_ERF;
     cases[0].activation_name = "gelu";
@@ -351,8 +355,9 @@ static void what_gguf_cannot_express_is_refused(void **state)
     cases[3].scale_attn_by_layer = true;
     cases[4].n_eos = 2;
     cases[4].eos_ids[1] = 1;
-    cases[5].activation_name = "gelu_pytorch_tanh"; /* the same function: accepted */
-    for (int i = 0; i < 6; i++) {
+    cases[5].n_eos = 0;
+    cases[6].activation_name = "gelu_pytorch_tanh"; /* the same function: accepted */
+    for (int i = 0; i < N_CASES; i++) {
         char message[MESSAGE_BYTES];
         Gpt2 m;
 
@@ -362,9 +367,10 @@ static void what_gguf_cannot_express_is_refused(void **state)
         assert_int_equal(run_command(cli_quantize, message, NULL, "quantize", "--model",
                                      path_of("odd.packed"), "--type", "f32", "--out",
                                      path_of("odd.gguf"), NULL),
-                         i < 5 ? 1 : 0);
+                         i < N_REFUSED ? 1 : 0);
         assert_has(message, parts[i]);
-        assert_int_equal(access(path_of("odd.gguf"), F_OK), i < 5 ? -1 : 0);
+        assert_has(message, i < N_REFUSED ? "llorch-cpud pack keeps such models" : "");
+        assert_int_equal(access(path_of("odd.gguf"), F_OK), i < N_REFUSED ? -1 : 0);
     }
 }
 
@@ -403,7 +409,7 @@ static void wrong_arguments_are_named(void **state)
                                  path_of("self.gguf"), "--type", "q8_0", "--out",
                                  path_of("self.gguf"), NULL),
                      2);
-    assert_has(message, "is the model itself");
+    assert_has(message, "is a file of the model; choose another name");
     assert_int_equal(unlink(path_of("self.gguf")), 0);
     assert_int_equal(count_files(false), before);
 }
@@ -433,6 +439,9 @@ typedef struct {
     const char *key;      /* this metadata is not written */
     bool copy_head;       /* the token embedding a second time, as output.weight */
     bool change_head;     /* ... with another value */
+    const char *damage;   /* row 2 of this tensor begins with ... */
+    const void *bytes;    /* ... these */
+    size_t n_bytes;
 } Plan;
 
 /* Where the f16 scales lie in a block. */
@@ -457,6 +466,8 @@ static void random_block(unsigned char *block, uint32_t type, uint32_t *random)
 
     for (unsigned i = 0; i < t->block_bytes; i++)
         block[i] = (unsigned char)next_random(random);
+    if (type == GGUF_F64)
+        memcpy(block, &(double){(double)next_random(random) * 0x1p-20}, sizeof(double));
     for (size_t i = 0; i < sizeof scale_places / sizeof scale_places[0]; i++)
         for (int j = 0; j < 2 && scale_places[i].type == type; j++)
             if (scale_places[i].scales[j] >= 0) /* 2^-11 and less, of either sign */
@@ -496,7 +507,7 @@ static bool list_slot(void *ctx, const WeightSlot *slot)
     return true;
 }
 
-static void write_row(Plan *p, const WeightSlot *slot, size_t row, uint32_t *random)
+static void write_row(Plan *p, const WeightSlot *slot, size_t row, bool damaged, uint32_t *random)
 {
     const GgufType *t = gguf_type(p->type);
     unsigned char block[512];
@@ -510,6 +521,8 @@ static void write_row(Plan *p, const WeightSlot *slot, size_t row, uint32_t *ran
     }
     for (size_t i = 0; i < slot->k; i += t->block) {
         random_block(block, p->type, random);
+        if (damaged && i == 0)
+            memcpy(block, p->bytes, p->n_bytes);
         assert_true(gguf_widen(values, block, p->type, t->block));
         if (p->widened)
             (void)gguf_writer_data(&p->w, values, t->block * sizeof values[0]);
@@ -536,7 +549,7 @@ static bool write_slot(void *ctx, const WeightSlot *slot)
         return true;
     }
     for (size_t row = 0; row < slot->n + (is(p->misshape, name) ? 1 : 0); row++)
-        write_row(p, slot, row < slot->n ? row : 0, &random);
+        write_row(p, slot, row < slot->n ? row : 0, row == 2 && is(p->damage, name), &random);
     return true;
 }
 
@@ -644,6 +657,52 @@ static void types_without_a_definition_here_are_refused_by_name(void **state)
         assert_int_equal(gguf_writer_finish(&p.w, &err), ERR_OK);
         assert_refused(path_of("a.gguf"), ERR_UNSUPPORTED, t->name);
         assert_refused(path_of("a.gguf"), ERR_UNSUPPORTED, "token_embd.weight");
+    }
+    gpt2_free(&m);
+}
+
+/* Types that are widened to F32 on the way: the message tells what is no number from what is only
+ * too large for the type that was asked for. */
+static void elements_of_other_types_are_refused_with_the_reason(void **state)
+{
+    static const double large = 1e5, huge = 1e300, infinite = 1.0 / 0.0;
+    static const uint16_t scale = 0x7b00, scale_inf = 0x7c00;
+    const struct {
+        uint32_t type;
+        const void *bytes;
+        size_t n_bytes;
+        const char *part;
+    } cases[] = {
+        {GGUF_F64, &large, 8, ": element 512, 100000, is beyond the range of F16"},
+        {GGUF_F64, &huge, 8, ": element 512 is not finite as F32"},
+        {GGUF_F64, &infinite, 8, ": element 512 is not finite as F32"},
+        {GGUF_Q4_1, &scale, 2, ", is beyond the range of F16"},
+        {GGUF_Q4_1, &scale_inf, 2, " is not finite as F32"},
+        {GGUF_Q4_K, &scale, 2, ", is beyond the range of F16"},
+        {GGUF_Q4_K, &scale_inf, 2, " is not finite as F32"},
+    };
+    Gpt2Config c;
+    Gpt2 m;
+    Err err = {0};
+
+    (void)state;
+    assert_int_equal(gpt2_shape_parse(&c, "1,4,256,16,300", &err), ERR_OK);
+    random_model(&m, &c);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char message[MESSAGE_BYTES];
+
+        write_gguf(&(Plan){.m = &m,
+                           .type = cases[i].type,
+                           .damage = "blk.0.attn_qkv.weight",
+                           .bytes = cases[i].bytes,
+                           .n_bytes = cases[i].n_bytes},
+                   path_of("a.gguf"));
+        assert_int_equal(run_command(cli_quantize, message, NULL, "quantize", "--model",
+                                     path_of("a.gguf"), "--type", "f16", "--out",
+                                     path_of("b.gguf"), NULL),
+                         1);
+        assert_has(message, "tensor blk.0.attn_qkv.weight: element 5");
+        assert_has(message, cases[i].part);
     }
     gpt2_free(&m);
 }
@@ -760,6 +819,10 @@ static void weights_that_are_not_finite_are_refused(void **state)
 
     (void)state;
     random_model(&m, &c);
+    m.config.eps = 2.0f;
+    write_gguf(&(Plan){.m = &m}, path_of("a.gguf"));
+    assert_refused(path_of("a.gguf"), ERR_FORMAT, "layer_norm_epsilon must be at most 1, found 2");
+    m.config.eps = c.eps;
     ((float *)(uintptr_t)m.embedding.wte.panels)[0] = 1e6f;
     write_gguf(&(Plan){.m = &m}, path_of("a.gguf"));
     assert_int_equal(run_command(cli_quantize, message, NULL, "quantize", "--model",
@@ -792,6 +855,7 @@ int main(void)
         cmocka_unit_test(the_summary_names_the_file),
         cmocka_unit_test(other_types_equal_their_values_in_f32),
         cmocka_unit_test(types_without_a_definition_here_are_refused_by_name),
+        cmocka_unit_test(elements_of_other_types_are_refused_with_the_reason),
         cmocka_unit_test(a_copied_head_counts_as_tied),
         cmocka_unit_test(incomplete_models_are_refused_by_name),
         cmocka_unit_test(sizes_are_checked),

@@ -3,13 +3,18 @@
  * May include: common, kernels, model, tokenizer. */
 #include "cli/convert.h"
 
+#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #include "cli/type_option.h"
+#include "common/model_name.h"
 #include "common/text.h"
+#include "model/gpt2_pack.h"
+#include "model/weight_source.h"
 
 enum { OPT_MODEL = 256, OPT_TYPE, OPT_EMBEDDING_TYPE, OPT_OUT };
 
@@ -66,18 +71,85 @@ ErrCode convert_parse(ConvertArgs *a, int argc, char **argv, Err *err)
     return code;
 }
 
-/* The file may exist; what cannot be replaced by a file, and the model itself, are refused. */
+/* Hard links and symbolic links to a file are that file. */
+static bool is_same(int dir_fd, const char *name, const struct stat *file)
+{
+    struct stat st;
+
+    return fstatat(dir_fd, name, &st, 0) == 0 && st.st_dev == file->st_dev &&
+           st.st_ino == file->st_ino;
+}
+
+static bool folder_has(const char *dir, const struct stat *file)
+{
+    DIR *d = opendir(dir);
+    bool found = false;
+
+    if (d == NULL) /* loading says why */
+        return false;
+    for (const struct dirent *e; !found && (e = readdir(d)) != NULL;)
+        found = is_same(dirfd(d), e->d_name, file);
+    (void)closedir(d);
+    return found;
+}
+
+/* A folder without a tokenizer gets it from the current directory or from the folder above. */
+static bool is_outer_tokenizer(const char *dir, const struct stat *file)
+{
+    static const char *const names[] = {"vocab.json", "merges.txt", "tokenizer.json"};
+    char path[CLI_PATH_BYTES + 32];
+
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        (void)snprintf(path, sizeof path, "%s/../%s", dir, names[i]);
+        if (is_same(AT_FDCWD, names[i], file) || is_same(AT_FDCWD, path, file))
+            return true;
+    }
+    return false;
+}
+
+/* GGUF and packed files are whole models: nothing beside them is read. */
+static bool is_whole_model(const char *path)
+{
+    WeightSource s = {.path = NULL};
+    struct stat st;
+    Err err;
+
+    if (stat(path, &st) != 0 || !S_ISREG(st.st_mode) ||
+        weight_source_open(&s, path, &err) != ERR_OK)
+        return false;
+    const bool whole = s.gguf != NULL || gpt2_is_packed(s.st);
+    weight_source_close(&s);
+    return whole;
+}
+
+/* Every file in the folder of other models counts as theirs: which ones are read depends on what
+ * they say. */
+static bool is_of_model(const char *model, const struct stat *file)
+{
+    char dir[CLI_PATH_BYTES];
+
+    if (is_same(AT_FDCWD, model, file))
+        return true;
+    if (is_whole_model(model))
+        return false;
+    model_dir_of(dir, sizeof dir, model);
+    return folder_has(dir, file) || is_outer_tokenizer(dir, file);
+}
+
+/* The file may exist; what cannot be replaced by a file, and what the model is read from, are
+ * refused. */
 static ErrCode check_out(const char *out, const char *model, Err *err)
 {
-    struct stat a, b;
+    struct stat st;
 
-    if (stat(out, &a) != 0) /* what is wrong with its folder, the writer says */
+    if (stat(out, &st) != 0) /* what is wrong with its folder, the writer says */
         return ERR_OK;
-    if (!S_ISREG(a.st_mode))
+    if (!S_ISREG(st.st_mode))
         return err_set(err, ERR_USAGE, "--out: %s: is %s, expected the name of a file", out,
-                       S_ISDIR(a.st_mode) ? "a directory" : "no regular file");
-    if (stat(model, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino)
-        return err_set(err, ERR_USAGE, "--out: %s: is the model itself", out);
+                       S_ISDIR(st.st_mode) ? "a directory" : "no regular file");
+    if (is_of_model(model, &st))
+        return err_set(err, ERR_USAGE, "--out: %s: is a file of the model; choose another name",
+                       out);
     return ERR_OK;
 }
 

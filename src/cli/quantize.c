@@ -69,6 +69,9 @@ static ErrCode check_config(const Gpt2 *m, Err *err)
         (void)snprintf(what, sizeof what, "eos_token_id lists %d tokens", c->n_eos);
         return cannot_say(m, what, err);
     }
+    /* Readers take the tokenizer's end of text for one that is not named. */
+    if (c->n_eos == 0 && !c->eos_unnamed)
+        return cannot_say(m, "eos_token_id names no token", err);
     return ERR_OK;
 }
 

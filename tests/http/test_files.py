@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import pty
 import re
 import resource
 import shutil
@@ -251,6 +252,109 @@ def other_type():
         check(any(message in json.dumps(line) for _, line in w.lines), w.raw_log)
 
 
+def replaced(model, out, *more):
+    """Exit status and error of both commands, which must be the same."""
+    seen = set()
+    for command in ("quantize", "pack"):
+        status, _, error = run_program(command, "--model", model, "--type", "q8_0", "--out", out, *more)
+        seen.add((status, error))
+    equal(len(seen), 1)
+    return seen.pop()
+
+
+def model_folder(name):
+    """A copy of the tiny model, with another weights file, as a person may keep there."""
+    folder = os.path.join(FOLDER, name)
+    shutil.copytree(TINY, folder, ignore=lambda *_: ["reference"])
+    for path in [os.path.join(folder, n) for n in os.listdir(folder)] + [folder]:
+        os.chmod(path, 0o755)
+    write(name + "/notes.txt", b"mine")
+    return folder
+
+
+def snapshot(folder):
+    return {name: read(os.path.join(folder, name)) for name in os.listdir(folder)}
+
+
+@suite.case("quantize and pack never replace a file of the model, by whatever name")
+def model_stays():
+    folder = model_folder("kept")
+    weights, before = folder + "/model.safetensors", snapshot(folder)
+    elsewhere = os.path.join(FOLDER, "elsewhere")
+    os.mkdir(elsewhere)
+    os.symlink(folder, elsewhere + "/folder")
+    os.symlink(weights, elsewhere + "/soft")
+    os.link(weights, elsewhere + "/hard")
+    os.symlink(weights, elsewhere + "/model.safetensors")  # as download caches keep them: the model is a link
+    os.link(folder + "/config.json", elsewhere + "/config.json")
+    targets = [os.path.join(folder, name) for name in before]
+    targets += [folder + "/./config.json", elsewhere + "/folder/vocab.json", elsewhere + "/soft", elsewhere + "/hard"]
+    others = snapshot(elsewhere + "/folder")
+    for model in (folder, folder + "/", weights, elsewhere + "/folder", elsewhere + "/folder/model.safetensors"):
+        for out in targets:
+            equal(replaced(model, out),
+                  (2, "llorch-cpud: --out: %s: is a file of the model; choose another name\n" % out))
+    for out in (weights, elsewhere + "/model.safetensors", elsewhere + "/config.json", elsewhere + "/hard"):
+        check("is a file of the model" in replaced(elsewhere, out)[1], out)
+    equal((snapshot(folder), others), (before, before))
+    equal(sorted(os.listdir(elsewhere)), ["config.json", "folder", "hard", "model.safetensors", "soft"])
+
+
+@suite.case("quantize and pack do not replace a shard, nor a tokenizer beside the model's folder")
+def shards_and_tokenizers_stay():
+    folder = model_folder("sharded")
+    shard = folder + "/model-00001-of-00001.safetensors"
+    os.rename(folder + "/model.safetensors", shard)
+    names = [n for n in json.loads(read(shard)[8:8 + int.from_bytes(read(shard)[:8], "little")]) if n != "__metadata__"]
+    index = write("sharded/model.safetensors.index.json",
+                  json.dumps({"weight_map": {n: os.path.basename(shard) for n in names}}).encode())
+    for model in (folder, index):
+        for out in (shard, index):
+            check("is a file of the model" in replaced(model, out)[1], out)
+    for name in ("vocab.json", "merges.txt"):
+        os.rename(os.path.join(folder, name), os.path.join(FOLDER, name))
+    try:
+        run("pack", "--model", folder, "--out", FOLDER + "/outer.packed")  # that tokenizer is the model's
+        for name in ("vocab.json", "merges.txt"):
+            check("is a file of the model" in replaced(folder, os.path.join(FOLDER, name))[1], name)
+    finally:
+        for name in ("vocab.json", "merges.txt"):
+            os.remove(os.path.join(FOLDER, name))
+
+
+@suite.case("quantize and pack write new names into the model's folder, and replace files of theirs elsewhere")
+def new_names():
+    folder = model_folder("new")
+    for model, out in ((folder, folder + "/new.model"), (folder + "/model.safetensors", folder + "/newer.model")):
+        run("pack", "--model", model, "--out", out)
+    # A GGUF or packed file is a whole model: what lies beside it is not its own ...
+    for one in (model_file("quantize", "f16", TINY), model_file("pack", "f16", TINY)):
+        for _ in range(2):
+            run("pack", "--model", one, "--out", FOLDER + "/beside.packed")
+        equal(greedy(FOLDER + "/beside.packed"), greedy(one))
+        os.symlink(one, FOLDER + "/link")
+        os.link(one, FOLDER + "/hard-link")
+        for out in (one, FOLDER + "/link", FOLDER + "/hard-link"):  # ... but it is
+            for model in (one, FOLDER + "/link"):
+                check("is a file of the model" in run("pack", "--model", model, "--out", out, status=2), out)
+        os.remove(FOLDER + "/link")
+        os.remove(FOLDER + "/hard-link")
+
+
+@suite.case("a model that never ends is packed, not written as GGUF")
+def never_ends():
+    for name, value in (("null", None), ("none", [])):
+        folder = model_folder("endless-" + name)
+        config = json.loads(read(folder + "/config.json"))
+        config["eos_token_id"] = value
+        write("endless-%s/config.json" % name, json.dumps(config).encode())
+        check("eos_token_id names no token, which GGUF's architecture gpt2 cannot express; llorch-cpud pack keeps such models\n"
+              in run("quantize", "--model", folder, "--type", "f32", "--out", FOLDER + "/out", status=1))
+        check(not os.path.exists(FOLDER + "/out"))
+        run("pack", "--model", folder, "--out", FOLDER + "/endless.packed")
+        equal(json.loads(run("info", "--model", FOLDER + "/endless.packed", "--json"))["architecture"]["eos_ids"], [])
+
+
 @suite.case("a full disk leaves nothing, and an older file as it was")
 def full_disk():
     folder = os.path.join(FOLDER, "full")
@@ -289,6 +393,97 @@ def interrupt():
                 os.remove(folder + "/model")
         if not seen:
             raise Skip("no signal came while the file was being written")
+
+
+# --- what a person sees meanwhile ---
+
+def wide_model():
+    """A model of 25 million weights, all zero: a file that takes a while to write, but no room on the disk."""
+    if "wide" not in made:
+        made["wide"] = folder = model_folder("wide")
+        n_layers, dim = 8, 512
+        config = json.loads(read(folder + "/config.json"))
+        config.update(n_layer=n_layers, n_embd=dim, n_head=8)
+        write("wide/config.json", json.dumps(config).encode())
+        shapes = {"wte.weight": [512, dim], "wpe.weight": [64, dim], "ln_f.weight": [dim], "ln_f.bias": [dim]}
+        for i in range(n_layers):
+            for name, shape in (("ln_1", [dim]), ("attn.c_attn", [dim, 3 * dim]), ("attn.c_proj", [dim, dim]), ("ln_2", [dim]),
+                                ("mlp.c_fc", [dim, 4 * dim]), ("mlp.c_proj", [4 * dim, dim])):
+                shapes["h.%d.%s.weight" % (i, name)], shapes["h.%d.%s.bias" % (i, name)] = shape, shape[-1:]
+        header, at = {}, 0
+        for name, shape in shapes.items():
+            end = at + 2 * shape[0] * (shape[1] if len(shape) > 1 else 1)
+            header[name], at = {"dtype": "F16", "shape": shape, "data_offsets": [at, end]}, end
+        text = json.dumps(header).encode()
+        text += b" " * (-len(text) % 8)
+        path = write("wide/model.safetensors", len(text).to_bytes(8, "little") + text)
+        os.truncate(path, 8 + len(text) + at)
+    return made["wide"]
+
+
+def slowed(command, during):
+    """What the terminal shows when the command is stopped for more than a second while during(process, folder) is true, or None
+    when it was not seen to be true."""
+    folder = tempfile.mkdtemp(dir=FOLDER)
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen([BIN, command, "--model", wide_model(), "--type", "f32", "--out", folder + "/out"], cwd=ROOT,
+                               env=clean_environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=theirs)
+    os.close(theirs)
+    while process.poll() is None and not during(process, folder):
+        time.sleep(0.0005)
+    process.send_signal(signal.SIGSTOP)
+    time.sleep(0.02)
+    hit = process.poll() is None and during(process, folder)
+    if hit:
+        time.sleep(1.1)
+    process.send_signal(signal.SIGCONT)
+    process.communicate(timeout=60)
+    equal(process.returncode, 0)
+    seen = b""
+    try:
+        while True:
+            seen += os.read(ours, 4096)
+    except OSError:  # nothing is left, and nobody writes any more
+        os.close(ours)
+    shutil.rmtree(folder)
+    return seen if hit else None
+
+
+def is_loading(process, _folder):
+    """The last things read are the projections, long after the file was mapped."""
+    try:
+        with open("/proc/%d/maps" % process.pid, encoding="utf-8") as file:
+            return "/wide/model.safetensors" in file.read()
+    except OSError:
+        return False
+
+
+def is_writing(_process, folder):
+    """A quarter is still missing at least: 100 MB will be written."""
+    sizes = [os.stat(os.path.join(folder, n)).st_size for n in os.listdir(folder) if n.endswith(".tmp")]
+    return bool(sizes) and 0 < sizes[0] < 75000000
+
+
+def shows_progress(command, what, during):
+    try:
+        os.close(pty.openpty()[0])
+    except OSError as error:
+        raise Skip("no terminal can be opened here (%s)" % error) from error
+    for _ in range(5):
+        seen = slowed(command, during)
+        if seen is not None:
+            break
+    else:
+        raise Skip("it was over too soon to be seen")
+    check(re.fullmatch(rb"((\r(loading the model|writing the file) [ \d]{3} %)+\r\x1b\[K)+", seen), seen)
+    check(b"\r" + what in seen, seen)
+
+
+for one in ("quantize", "pack"):
+    suite.case("%s tells a terminal that it loads, and takes it back" % one, one, b"loading the model",
+               is_loading)(shows_progress)
+    suite.case("%s tells a terminal that it writes, and takes it back" % one, one, b"writing the file",
+               is_writing)(shows_progress)
 
 
 status = suite.run()

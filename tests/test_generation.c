@@ -1369,8 +1369,8 @@ static void values_beyond_an_f16_cache_end_the_job(void **state)
         write_changed_weights(dir, "h.1.attn.c_attn.bias", cases[i].element, 1, cases[i].value);
         for (int t = 0; kernels_available(t) != NULL; t++) {
             const char *isa = kernels_available(t)->name;
-            Backend *f16 = load_with(
-                &(CpuBackendOptions){.model_path = dir, .isa = isa, .kv_type = KERN_F16});
+            Backend *f16 =
+                load_with(&(CpuBackendOptions){.model_path = dir, .isa = isa, .kv_type = KERN_F16});
             Backend *f32 = load(dir, isa);
 
             for (int round = 0; round < 2; round++) {

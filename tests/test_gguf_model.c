@@ -698,8 +698,8 @@ static void elements_of_other_types_are_refused_with_the_reason(void **state)
                            .n_bytes = cases[i].n_bytes},
                    path_of("a.gguf"));
         assert_int_equal(run_command(cli_quantize, message, NULL, "quantize", "--model",
-                                     path_of("a.gguf"), "--type", "f16", "--out",
-                                     path_of("b.gguf"), NULL),
+                                     path_of("a.gguf"), "--type", "f16", "--out", path_of("b.gguf"),
+                                     NULL),
                          1);
         assert_has(message, "tensor blk.0.attn_qkv.weight: element 5");
         assert_has(message, cases[i].part);

@@ -47,7 +47,7 @@ TEST_LIBS ?= $(shell pkg-config --libs cmocka)
 # Linker flags of single test programs: TEST_LDFLAGS_<name>.
 TEST_LDFLAGS_test_alloc := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=free,--wrap=mmap,--wrap=munmap
 
-.PHONY: all check check-tree bench asan ubsan clang arm64 tidy format install uninstall clean help tests
+.PHONY: all check check-tree bench asan ubsan sanitize clang arm64 tidy format install uninstall clean help tests
 .DEFAULT_GOAL := all
 
 all: build/llorch-cpud ## build the program: build/llorch-cpud
@@ -97,6 +97,10 @@ check: tests ## run all tests; T=name runs one (make check T=checkpoint_02)
 
 asan: ## all tests under the address sanitizer (leaks included)
 	$(MAKE) check VARIANT=asan SAN="-fsanitize=address -fno-omit-frame-pointer" OPT="-O1"
+
+sanitize: ## all tests under both sanitizers at once
+	$(MAKE) check VARIANT=sanitize OPT="-O1" \
+	  SAN="-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer"
 
 ubsan: ## all tests under the undefined-behaviour sanitizer
 	$(MAKE) check VARIANT=ubsan SAN="-fsanitize=undefined -fno-sanitize-recover=all" OPT="-O1"

@@ -280,7 +280,7 @@ static void check_model(const char *dir)
 
         load_as(&m, dir, (KernType)type);
         for (int kv = 0; kv < 2; kv++) {
-            if (quick() && type % 2 != kv)
+            if (!is_worth_it(dir, (KernType)type, kv_types[kv]))
                 continue;
             open_batch(&b, &m, dir, kv_types[kv]);
             for (int t = 0; kernels_available(t) != NULL; t++) {

@@ -98,8 +98,9 @@ check: tests ## run all tests; T=name runs one (make check T=checkpoint_02)
 asan: ## all tests under the address sanitizer (leaks included)
 	$(MAKE) check VARIANT=asan SAN="-fsanitize=address -fno-omit-frame-pointer" OPT="-O1"
 
+# Both cost more time than the bounds of the tests allow for.
 sanitize: ## all tests under both sanitizers at once
-	$(MAKE) check VARIANT=sanitize OPT="-O1" \
+	LLORCH_TEST_SLOW=3 $(MAKE) check VARIANT=sanitize OPT="-O1" \
 	  SAN="-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer"
 
 ubsan: ## all tests under the undefined-behaviour sanitizer

@@ -18,6 +18,11 @@ size_t compare_count(const CompareView *v)
     return n;
 }
 
+static double value_at(const CompareView *v, size_t i)
+{
+    return v->wide != NULL ? v->wide[i] : (double)v->data[i];
+}
+
 CompareView compare_vector(const float *data, size_t n)
 {
     return (CompareView){.data = data, .n_dims = 1, .dims = {n}};
@@ -36,13 +41,29 @@ static bool same_shape(const CompareView *a, const CompareView *b)
 /* Sums of one comparison, in double so that a million small errors do not vanish. */
 typedef struct {
     double sum_abs, sum_sq;
+    double ab, aa, bb; /* products, for the cosine */
 } Sums;
 
-static void add_element(Comparison *c, Sums *s, size_t i, float a, float b, double tolerance)
+static int decade_of(double diff)
 {
-    const double size = fabs((double)b);
-    const double diff = fabs((double)a - (double)b);
+    const double decade = diff > 0.0 ? floor(log10(diff)) + 13.0 : 0.0;
+
+    if (!(diff > 0.0))
+        return 0;
+    return decade < 1.0 ? 1 : decade > COMPARE_DECADES - 1 ? COMPARE_DECADES - 1 : (int)decade;
+}
+
+static void add_element(Comparison *c, Sums *s, size_t i, double a, double b, double tolerance)
+{
+    const double size = fabs(b);
+    const double diff = fabs(a - b);
     const double scaled = diff / (size > 1.0 ? size : 1.0);
+    uint32_t *decade = &c->decades[decade_of(diff)];
+
+    *decade += *decade < UINT32_MAX;
+    s->ab += a * b;
+    s->aa += a * a;
+    s->bb += b * b;
 
     c->n++;
     s->sum_abs += diff;
@@ -58,13 +79,53 @@ static void add_element(Comparison *c, Sums *s, size_t i, float a, float b, doub
     if (c->n == 1 || scaled > c->worst) {
         c->worst = scaled;
         c->index = i;
-        c->ours = a;
-        c->reference = b;
+        c->ours = (float)a;
+        c->reference = (float)b;
     }
+}
+
+/* Two passes: the one-pass form of the variance loses digits. */
+static CompareSide side_of(const CompareView *v, size_t n)
+{
+    CompareSide side = {.min = (double)INFINITY, .max = -(double)INFINITY};
+    double sum = 0.0, squares = 0.0;
+    size_t n_finite = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        const double x = value_at(v, i);
+
+        side.n_nan += isnan(x) != 0;
+        side.n_inf += isinf(x) != 0;
+        if (!isfinite(x))
+            continue;
+        n_finite++;
+        sum += x;
+        side.min = x < side.min ? x : side.min;
+        side.max = x > side.max ? x : side.max;
+    }
+    if (n_finite == 0) {
+        side.mean = side.variance = side.min = side.max = (double)NAN;
+        return side;
+    }
+    side.mean = sum / (double)n_finite;
+    for (size_t i = 0; i < n; i++) {
+        const double d = value_at(v, i) - side.mean;
+
+        squares += isfinite(d) ? d * d : 0.0;
+    }
+    side.variance = squares / (double)n_finite;
+    return side;
+}
+
+static void set_sides(Comparison *c, const CompareView *a, const CompareView *b)
+{
+    c->sides[0] = side_of(a, compare_count(a));
+    c->sides[1] = side_of(b, compare_count(b));
 }
 
 static void finish(Comparison *c, const Sums *s)
 {
+    c->cosine = s->ab / (sqrt(s->aa) * sqrt(s->bb));
     if (c->n > 0) {
         c->mean_abs = s->sum_abs / (double)c->n;
         c->rms = sqrt(s->sum_sq / (double)c->n);
@@ -76,17 +137,20 @@ static Comparison offender(CompareVerdict verdict, const CompareView *a, const C
                            size_t i)
 {
     const double nothing = (double)NAN;
+    Comparison c = {.verdict = verdict,
+                    .n_beyond = 1,
+                    .worst = nothing,
+                    .max_abs = nothing,
+                    .max_rel = nothing,
+                    .mean_abs = nothing,
+                    .rms = nothing,
+                    .cosine = nothing,
+                    .index = i,
+                    .ours = (float)value_at(a, i),
+                    .reference = (float)value_at(b, i)};
 
-    return (Comparison){.verdict = verdict,
-                        .n_beyond = 1,
-                        .worst = nothing,
-                        .max_abs = nothing,
-                        .max_rel = nothing,
-                        .mean_abs = nothing,
-                        .rms = nothing,
-                        .index = i,
-                        .ours = a->data[i],
-                        .reference = b->data[i]};
+    set_sides(&c, a, b);
+    return c;
 }
 
 Comparison compare_tensors(const CompareView *a, const CompareView *b, double tolerance)
@@ -98,17 +162,18 @@ Comparison compare_tensors(const CompareView *a, const CompareView *b, double to
     if (!same_shape(a, b))
         return c;
     for (size_t i = 0; i < n; i++)
-        if (!isfinite(a->data[i]) || !isfinite(b->data[i]))
+        if (!isfinite(value_at(a, i)) || !isfinite(value_at(b, i)))
             return offender(COMPARE_NOT_FINITE, a, b, i);
     for (size_t i = 0; i < n; i++)
-        add_element(&c, &sums, i, a->data[i], b->data[i], tolerance);
+        add_element(&c, &sums, i, value_at(a, i), value_at(b, i), tolerance);
     finish(&c, &sums);
+    set_sides(&c, a, b);
     return c;
 }
 
-static bool minus_infinity(float x)
+static bool minus_infinity(double x)
 {
-    return isinf(x) && x < 0.0f;
+    return isinf(x) && x < 0.0;
 }
 
 /* Whether element i of [heads, T, P + T] is a key after its query. */
@@ -131,15 +196,16 @@ Comparison compare_masked(const CompareView *a, const CompareView *b, double tol
     for (size_t i = 0; i < n; i++) {
         const bool masked = is_masked(a, i);
 
-        if (minus_infinity(a->data[i]) != masked || minus_infinity(b->data[i]) != masked)
+        if (minus_infinity(value_at(a, i)) != masked || minus_infinity(value_at(b, i)) != masked)
             return offender(COMPARE_MASK, a, b, i);
-        if (!masked && (!isfinite(a->data[i]) || !isfinite(b->data[i])))
+        if (!masked && (!isfinite(value_at(a, i)) || !isfinite(value_at(b, i))))
             return offender(COMPARE_NOT_FINITE, a, b, i);
     }
     for (size_t i = 0; i < n; i++)
         if (!is_masked(a, i))
-            add_element(&c, &sums, i, a->data[i], b->data[i], tolerance);
+            add_element(&c, &sums, i, value_at(a, i), value_at(b, i), tolerance);
     finish(&c, &sums);
+    set_sides(&c, a, b);
     return c;
 }
 
@@ -162,11 +228,12 @@ Comparison compare_bits(const CompareView *a, const CompareView *b)
         return c;
     for (size_t i = 0; i < n; i++) {
         if (isfinite(a->data[i]) && isfinite(b->data[i]))
-            add_element(&c, &sums, i, a->data[i], b->data[i], 0.0);
+            add_element(&c, &sums, i, (double)a->data[i], (double)b->data[i], 0.0);
         if (bits_of(a->data[i]) != bits_of(b->data[i]) && n_differ++ == 0)
             first = i;
     }
     finish(&c, &sums);
+    set_sides(&c, a, b);
     c.n = n;
     c.n_beyond = n_differ;
     c.verdict = n_differ > 0 ? COMPARE_VALUES : COMPARE_EQUAL;
@@ -178,6 +245,38 @@ Comparison compare_bits(const CompareView *a, const CompareView *b)
         c.reference = b->data[first];
     }
     return c;
+}
+
+static uint8_t cell_of(double a, double b)
+{
+    const double diff = fabs(a - b);
+
+    if (diff == 0.0 || (!isfinite(a) && !isfinite(b) && isnan(a) == isnan(b) && !(a * b < 0.0)))
+        return 0;
+    if (!isfinite(diff) || diff >= 1.0)
+        return 255;
+    return diff <= 1e-9 ? 1 : (uint8_t)(1.0 + 254.0 * (log10(diff) + 9.0) / 9.0);
+}
+
+void compare_map(CompareMap *map, const CompareView *a, const CompareView *b)
+{
+    const size_t n = compare_count(a);
+    const size_t columns = a->n_dims > 0 ? a->dims[a->n_dims - 1] : 1;
+
+    *map = (CompareMap){.rows = 0};
+    if (!same_shape(a, b) || n == 0)
+        return;
+    const size_t rows = n / columns;
+    map->rows = rows < COMPARE_MAP_ROWS ? (int)rows : COMPARE_MAP_ROWS;
+    map->columns = columns < COMPARE_MAP_COLUMNS ? (int)columns : COMPARE_MAP_COLUMNS;
+    for (size_t i = 0; i < n; i++) {
+        const size_t row = i / columns * (size_t)map->rows / rows;
+        const size_t column = i % columns * (size_t)map->columns / columns;
+        uint8_t *cell = &map->cells[row * (size_t)map->columns + column];
+        const uint8_t value = cell_of(value_at(a, i), value_at(b, i));
+
+        *cell = value > *cell ? value : *cell;
+    }
 }
 
 static void list_text(char out[COMPARE_TEXT_BYTES], const size_t *values, int n)

@@ -5,14 +5,23 @@
 #define LLORCH_CHECKPOINT_COMPARE_H
 
 #include <stddef.h>
+#include <stdint.h>
 
-enum { COMPARE_MAX_DIMS = 8, COMPARE_TEXT_BYTES = 160 };
+enum {
+    COMPARE_MAX_DIMS = 8,
+    COMPARE_TEXT_BYTES = 160,
+    COMPARE_DECADES = 16, /* of |a - b|: [0] no error, [i] 10^(i-13) up to 10^(i-12); the second
+                             and the last are open */
+    COMPARE_MAP_ROWS = 32,
+    COMPARE_MAP_COLUMNS = 64
+};
 
 /* A tensor as the comparison sees it: row-major, contiguous, borrowed. */
 typedef struct {
     const float *data;
     int n_dims;
     size_t dims[COMPARE_MAX_DIMS];
+    const double *wide; /* instead of data, for a reference computed in double; else NULL */
 } CompareView;
 
 typedef enum {
@@ -24,6 +33,13 @@ typedef enum {
     COMPARE_VALUES /* at least one element beyond the tolerance */
 } CompareVerdict;
 
+/* One tensor by itself. Mean, variance (divided by n), least and largest are those of its finite
+ * values; NaN when it has none. */
+typedef struct {
+    double mean, variance, min, max;
+    size_t n_nan, n_inf;
+} CompareSide;
+
 typedef struct {
     CompareVerdict verdict;
     size_t n;        /* elements compared */
@@ -33,8 +49,11 @@ typedef struct {
     double max_rel;  /* largest |a - b| / |b| over b != 0; for information only */
     double mean_abs; /* mean |a - b| */
     double rms;      /* sqrt(mean (a - b)^2) */
-    size_t index;    /* flat index of the worst element, or of the offender */
-    float ours;      /* a and b there */
+    double cosine; /* a . b / (|a| |b|) over the elements compared; NaN when one of them is zero */
+    uint32_t decades[COMPARE_DECADES]; /* elements by the size of |a - b|; at most 2^32 - 1 each */
+    CompareSide sides[2];              /* ours, the reference */
+    size_t index;                      /* flat index of the worst element, or of the offender */
+    float ours;                        /* a and b there */
     float reference;
 } Comparison;
 
@@ -50,6 +69,17 @@ Comparison compare_masked(const CompareView *a, const CompareView *b, double tol
 /* Bit patterns: COMPARE_EQUAL only when every bit agrees. +0 and -0 differ; so do two NaNs of
  * different payload. */
 Comparison compare_bits(const CompareView *a, const CompareView *b);
+
+/* Where the errors of two tensors of one shape are: their last axis across, all others down,
+ * reduced to at most COMPARE_MAP_ROWS by COMPARE_MAP_COLUMNS cells that hold their largest |a - b|:
+ * 0 where all are equal, else 1 (1e-9 and less) to 255 (1 and more, or not finite on one side
+ * only), by the logarithm. */
+typedef struct {
+    int rows, columns; /* 0 when the shapes differ */
+    uint8_t cells[COMPARE_MAP_ROWS * COMPARE_MAP_COLUMNS];
+} CompareMap;
+
+void compare_map(CompareMap *map, const CompareView *a, const CompareView *b);
 
 /* A view of n values in one dimension. */
 CompareView compare_vector(const float *data, size_t n);

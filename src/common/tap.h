@@ -1,5 +1,6 @@
 /* common/tap.h: what the forward pass tells its caller while it runs: named tensors (observe) and
- * chances to look after sockets and signals (yield). A NULL Tap, or a NULL member, costs one test.
+ * chances to look after sockets and signals (yield), and that a part is done (mark). A NULL Tap, or
+ * a NULL member, costs one test.
  *
  * May include: nothing. */
 #ifndef LLORCH_COMMON_TAP_H
@@ -27,6 +28,26 @@ typedef enum {
     TAP_STAGE_COUNT
 } TapStage;
 
+/* The parts that a pass consists of; every moment of it belongs to one. */
+typedef enum {
+    TAP_PART_EMBEDDING, /* wte + wpe */
+    TAP_PART_LN_1,
+    TAP_PART_QKV,
+    TAP_PART_CACHE,   /* keys and values written */
+    TAP_PART_SCORES,  /* of some queries of one head */
+    TAP_PART_SOFTMAX, /* exponentials and their sum */
+    TAP_PART_VALUES,  /* weighted sum, divided by the sum of the exponentials */
+    TAP_PART_C_PROJ,
+    TAP_PART_ADD, /* to the residual, twice a block */
+    TAP_PART_LN_2,
+    TAP_PART_FC,
+    TAP_PART_GELU, /* or whatever activation the model has */
+    TAP_PART_PROJ,
+    TAP_PART_LN_F,
+    TAP_PART_HEAD,
+    TAP_PART_COUNT
+} TapPart;
+
 typedef struct {
     TapStage stage;
     int layer;         /* 0-based; -1 outside the blocks */
@@ -46,11 +67,20 @@ typedef struct {
     /* Called at most a few milliseconds of computing apart. false: stop, the pass returns
      * ERR_CANCELLED. */
     bool (*yield)(void *ctx);
+    /* Called when a part has just been computed; layer: -1 outside the blocks. What passed since
+     * the mark before is its time. */
+    void (*mark)(void *ctx, TapPart part, int layer);
 } Tap;
 
 static inline bool tap_yield(const Tap *tap)
 {
     return tap == NULL || tap->yield == NULL || tap->yield(tap->ctx);
+}
+
+static inline void tap_mark(const Tap *tap, TapPart part, int layer)
+{
+    if (tap != NULL && tap->mark != NULL)
+        tap->mark(tap->ctx, part, layer);
 }
 
 static inline bool tap_observes(const Tap *tap)

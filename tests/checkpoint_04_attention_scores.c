@@ -75,8 +75,8 @@ static void on_references(const CheckModel *m)
     for (const Kernels *isa = check_first_isa(); isa != NULL; isa = check_next_isa(isa)) {
         const Stages got = run(isa, q->data, cache, 0, q->rows, rule);
         const Stages again = run(isa, q->data, cache, 0, q->rows, rule);
-        const CompareView ours = {
-            got.masked, 3, {masked->view.dims[0], masked->view.dims[1], masked->view.dims[2]}};
+        CompareView ours = masked->view;
+        ours.data = got.masked;
         const Comparison mask = compare_masked(&ours, &masked->view, TOL_SCORES);
 
         CHECK_CLOSE(got.scores, want->data, want->n, TOL_SCORES, "%s %s: scaled scores", m->name,

@@ -31,6 +31,9 @@ static ErrCode add_texts(JsonBuf *b, const StNewText *texts, size_t n, const cha
     for (size_t i = 0; i < n; i++) {
         if (add_name(b, texts[i].key, path, err) != ERR_OK)
             return err->code;
+        if (b->len > ST_MAX_HEADER_BYTES || texts[i].n > ST_MAX_HEADER_BYTES - b->len)
+            return err_set(err, ERR_LIMIT, "%s: header of more than %d bytes", path,
+                           (int)ST_MAX_HEADER_BYTES);
         /* json_buf_string would replace what is invalid. */
         if (!text_utf8_valid(texts[i].text, texts[i].n))
             return err_set(err, ERR_INTERNAL, "%s: __metadata__: %s is not valid UTF-8", path,

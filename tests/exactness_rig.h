@@ -7,6 +7,7 @@
 
 #include "kernels/kernels.h"
 #include "model/gpt2.h"
+#include "quick.h"
 
 #define TINY                                                                                       \
     "tests/data/tiny-gpt2" /* F32; rows of 48 weights stay F16 in the 8- and 4-bit types           \
@@ -15,12 +16,6 @@
 
 /* Positions of a sequence: more than a pass takes at most with a cache of F32, else less. */
 enum { N_IDS = GPT2_MAX_CHUNK + 8, FEWER_IDS = 110, QUICK_IDS = 40 };
-
-/* Shortened where programs run ten times slower (emulators, sanitizers). */
-static inline bool quick(void)
-{
-    return getenv("LLORCH_TEST_QUICK") != NULL;
-}
 
 /* ---- Logits ---- */
 

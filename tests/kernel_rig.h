@@ -8,12 +8,7 @@
 #include "kernels/elementary.h"
 #include "kernels/kernels.h"
 #include "kernels/pack.h"
-
-/* Left out or shortened where programs run ten times slower (emulators, sanitizers). */
-static inline bool quick(void)
-{
-    return getenv("LLORCH_TEST_QUICK") != NULL;
-}
+#include "quick.h"
 
 static inline uint32_t next_u32(void)
 {

@@ -10,6 +10,7 @@
 #include "check.h"
 #include "checkpoint/expect.h"
 #include "checkpoint/quantity.h"
+#include "quick.h"
 
 /* ---- GPT-2 in double ---- */
 
@@ -369,7 +370,7 @@ static void wrong_weights(void)
     int n_values = 0;
 
     if (stat(gpt2_tokenizer, &st) != 0 || kernels_available(1) == NULL ||
-        getenv("LLORCH_TEST_QUICK") != NULL) {
+        quick()) {
         /* 124 million parameters: minutes with scalar kernels or a sanitizer. */
         check_skip(stat(gpt2_tokenizer, &st) != 0 ? "no ../shared" : "slow here",
                    "random weights fail every recorded value");

@@ -17,6 +17,7 @@
 #include "common/json.h"
 #include "common/text.h"
 #include "kernels/kernels.h"
+#include "quick.h"
 #include "tokenizer/tokenizer.h"
 
 #define TINY "tests/data/tiny-gpt2"
@@ -816,10 +817,47 @@ static bool count_down(void *ctx)
     return --*left >= 0;
 }
 
+static bool count_up(void *ctx)
+{
+    ++*(int *)ctx;
+    return true;
+}
+
+/* How often a whole job asks whether to go on. It depends on the instruction set. */
+static int count_yields(Backend *b, const BackendRequest *r)
+{
+    int n = 0;
+    const Tap tap = {.ctx = &n, .yield = count_up};
+    BackendStep step = {.kind = STEP_PROMPT};
+    Err err = {0};
+
+    assert_int_equal(b->ops->start(b, r, &err), ERR_OK);
+    while (step.kind != STEP_END)
+        assert_int_equal(b->ops->step(b, &tap, &step, &err), ERR_OK);
+    return n;
+}
+
+/* Places in a job to stop it at, from the first yield to the last. */
+static int n_cuts(void)
+{
+    return quick() ? 5 : 17;
+}
+
+/* A model whose prompts can take several steps; an emulator needs minutes for those. */
+static const char *long_model(void)
+{
+    return quick() ? TINY : SHIPPED;
+}
+
+static int long_prompt(int n)
+{
+    return quick() ? 40 : n;
+}
+
 static void a_cancelled_job_leaves_nothing_behind(void **state)
 {
     static Job want, got;
-    Backend *b = load(SHIPPED, NULL);
+    Backend *b = load(long_model(), NULL);
     BackendRequest r = request("First Citizen:\nBefore we proceed", 20), other;
     int32_t ids[150];
     int n_cancelled = 0;
@@ -831,12 +869,13 @@ static void a_cancelled_job_leaves_nothing_behind(void **state)
     r.n_stops = 1;
     run(b, &r, &want);
     fill_ids(ids, 150);
-    other = request("", 50);
+    other = request("", quick() ? 20 : 50);
     other.prompt_ids = ids;
-    other.n_prompt_ids = 150;
+    other.n_prompt_ids = (size_t)long_prompt(150);
     other.sampling.repetition_penalty = 2.0f;
-    for (int calls = 0; calls < 600; calls += 37) {
-        int left = calls;
+    const int n_yields = count_yields(b, &other);
+    for (int cut = 0; cut < n_cuts(); cut++) {
+        int left = n_yields * cut / n_cuts();
         const Tap tap = {.ctx = &left, .yield = count_down};
         BackendStep step = {.kind = STEP_PROMPT};
         Err err = {0};
@@ -853,7 +892,7 @@ static void a_cancelled_job_leaves_nothing_behind(void **state)
         /* And by cancel between two steps. */
         err = (Err){0};
         assert_int_equal(b->ops->start(b, &other, &err), ERR_OK);
-        for (int i = 0; i < calls % 7; i++)
+        for (int i = 0; i < cut % 7; i++)
             assert_int_equal(b->ops->step(b, NULL, &step, &err), ERR_OK);
         b->ops->cancel(b);
         b->ops->cancel(b);
@@ -861,7 +900,7 @@ static void a_cancelled_job_leaves_nothing_behind(void **state)
         run(b, &r, &got);
         assert_same_result(&got, &want);
     }
-    assert_true(n_cancelled > 5);
+    assert_int_equal(n_cancelled, n_cuts());
     b->ops->free(b);
 }
 
@@ -922,7 +961,8 @@ static void long_prompts_go_in_chunks(void **state)
 
     (void)state;
     fill_ids(ids, N_CTX);
-    for (int n = CPU_BACKEND_CHUNK - 1; n <= N_CTX; n += CPU_BACKEND_CHUNK) {
+    const int longest = quick() ? CPU_BACKEND_CHUNK : N_CTX;
+    for (int n = CPU_BACKEND_CHUNK - 1; n <= longest; n += CPU_BACKEND_CHUNK) {
         for (int more = 0; more < 3 && n + more <= N_CTX; more++) {
             BackendRequest r = request("", 1);
 
@@ -1129,25 +1169,26 @@ static bool pair_cancel(Pair *p, const BackendRequest *r, int n_yields, int n_st
 static void cancelled_prompts_are_reused(void **state)
 {
     static Job job;
-    Pair p = pair_load(SHIPPED, NULL);
+    Pair p = pair_load(long_model(), NULL);
     int32_t ids[250];
     int n_partial = 0, n_cut = 0;
 
     (void)state;
     fill_ids(ids, 250);
-    const BackendRequest r = request_ids(ids, 250, 6);
-    for (int yields = 0; yields < 400; yields += 29) {
-        const BackendRequest other = request_ids(ids + 1, 100, 2);
-
+    const BackendRequest r = request_ids(ids, long_prompt(250), 6);
+    const BackendRequest other = request_ids(ids + 1, long_prompt(100), 2);
+    pair_run(&p, &other, &job);
+    const int n_yields = count_yields(p.reusing, &r);
+    pair_hold(&p, &r, NULL, 0, 0);
+    for (int cut = 0; cut < n_cuts(); cut++) {
         pair_run(&p, &other, &job); /* nothing of r is left */
-        n_cut += pair_cancel(&p, &r, yields, 1000);
-        n_partial += p.n_held > 0 && p.n_held < 250;
+        n_cut += pair_cancel(&p, &r, n_yields * cut / n_cuts(), 1000);
+        n_partial += p.n_held > 0 && p.n_held < (int)r.n_prompt_ids;
         pair_run(&p, &r, &job);
     }
-    assert_true(n_cut > 2 && n_partial > 0);
+    assert_int_equal(n_cut, n_cuts());
+    assert_true(quick() || n_partial > 0);    /* a short prompt is a single step */
     for (int steps = 0; steps < 4; steps++) { /* and between two steps */
-        const BackendRequest other = request_ids(ids + 1, 100, 2);
-
         pair_run(&p, &other, &job);
         (void)pair_cancel(&p, &r, INT32_MAX, steps);
         pair_run(&p, &r, &job);
@@ -1157,25 +1198,29 @@ static void cancelled_prompts_are_reused(void **state)
 
 static void cancelled_texts_are_reused(void **state)
 {
+    enum { N_PROMPT = 15, N_NEW = 40 };
     static Job whole, job;
-    Pair p = pair_load(SHIPPED, NULL);
-    int32_t ids[80];
+    Pair p = pair_load(long_model(), NULL);
+    int32_t ids[N_PROMPT + N_NEW];
     int n_cut = 0;
 
     (void)state;
-    fill_ids(ids, 30);
-    const BackendRequest r = request_ids(ids, 30, 40);
+    fill_ids(ids, N_PROMPT);
+    const BackendRequest r = request_ids(ids, N_PROMPT, N_NEW);
     pair_run(&p, &r, &whole);
-    for (int i = 0; i < 40; i++)
-        ids[30 + i] = whole.ids[i];
-    const BackendRequest more = request_ids(ids, 70, 5);
-    for (int yields = 0; yields < 500; yields += 23) {
-        n_cut += pair_cancel(&p, &r, yields, 1000);
+    for (int i = 0; i < N_NEW; i++)
+        ids[N_PROMPT + i] = whole.ids[i];
+    const BackendRequest more = request_ids(ids, N_PROMPT + N_NEW, 5);
+    pair_run(&p, &more, &job);
+    const int n_yields = count_yields(p.reusing, &r);
+    pair_hold(&p, &r, whole.ids, N_NEW, 1);
+    for (int cut = 0; cut < n_cuts(); cut++) {
         pair_run(&p, &more, &job);
-        (void)pair_cancel(&p, &r, INT32_MAX, yields / 23 % 30);
+        n_cut += pair_cancel(&p, &r, n_yields * cut / n_cuts(), 1000);
         pair_run(&p, &more, &job);
+        (void)pair_cancel(&p, &r, INT32_MAX, cut * 30 / n_cuts());
     }
-    assert_true(n_cut > 2);
+    assert_int_equal(n_cut, n_cuts());
     pair_free(&p);
 }
 
@@ -1262,7 +1307,7 @@ static void any_sequence_of_jobs(void **state)
     long long n_reused = 0;
 
     (void)state;
-    for (int round = 0; round < 400; round++) {
+    for (int round = 0; round < (quick() ? 100 : 400); round++) {
         const int n = 1 + (int)(next_random(&seed) % (uint32_t)p.n_ctx);
         int n_same = (int)(next_random(&seed) % (uint32_t)(n + 1));
 
@@ -1280,7 +1325,7 @@ static void any_sequence_of_jobs(void **state)
             n_reused += job.n_cached;
         }
     }
-    assert_true(n_reused > 1000);
+    assert_true(n_reused > (quick() ? 250 : 1000));
     pair_free(&p);
 }
 
@@ -1440,7 +1485,7 @@ static void idle_steps_back_the_memory(void **state)
 {
     static Job want, got;
     Backend *b = load(SHIPPED, NULL);
-    const BackendRequest r = request("First Citizen:\n", 30);
+    const BackendRequest r = request("First Citizen:\n", quick() ? 5 : 30);
     /* Keys and values: 4 layers, 2 * 192 floats a position. */
     const long kv_pages = 4L * 2 * 192 * 4 * 256 / 4096, before = resident_pages();
     int n_steps = 1;
@@ -1457,8 +1502,9 @@ static void idle_steps_back_the_memory(void **state)
     b = load(SHIPPED, NULL);
     run(b, &r, &got); /* before any idle step, and with them in between */
     assert_same_result(&got, &want);
-    while (b->ops->idle(b))
-        run(b, &r, &got);
+    for (int i = 0; i < n_steps && b->ops->idle(b); i++)
+        if (!quick() || i % 64 == 0)
+            run(b, &r, &got);
     run(b, &r, &got);
     assert_same_result(&got, &want);
     b->ops->free(b);

@@ -339,6 +339,15 @@ ErrCode gpt2_load(Gpt2 *m, const char *path, const Gpt2LoadOptions *o, Err *err)
     return ERR_OK;
 }
 
+ErrCode gpt2_fit_tokenizer(Gpt2 *m, int n_tokens, int end_of_text, Err *err)
+{
+    if (n_tokens > m->config.vocab_size)
+        return err_set(err, ERR_FORMAT, "%s: the tokenizer has %d tokens, the model only %d rows",
+                       m->path, n_tokens, m->config.vocab_size);
+    config_name_eos(&m->config, end_of_text);
+    return ERR_OK;
+}
+
 void gpt2_free(Gpt2 *m)
 {
     arena_free(&m->block_arena);

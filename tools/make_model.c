@@ -5,7 +5,6 @@
  * usage: make-model --shape NAME|L,H,D,CTX,VOCAB [--dtype f32|f16|bf16] [--seed N] --out DIR
  * [--tokenizer DIR] */
 #include <errno.h>
-#include <fcntl.h>
 #include <getopt.h>
 #include <limits.h>
 #include <math.h>
@@ -15,26 +14,27 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "common/error.h"
 #include "common/json.h"
 #include "common/mapped_file.h"
-#include "model/config.h"
+#include "common/new_file.h"
+#include "formats/safetensors_write.h"
+#include "kernels/pack.h"
+#include "model/gpt2_random.h"
 
 enum { BYTE_TOKENS = 256, BLOCK_VALUES = 1 << 18, JSON_BYTES = 256 * 1024 * 1024 };
 
-typedef enum { DTYPE_F32, DTYPE_F16, DTYPE_BF16 } Dtype;
-
 static const struct {
     const char *option, *name, *torch;
-    size_t bytes;
-} dtypes[] = {
-    {"f32", "F32", "float32", 4}, {"f16", "F16", "float16", 2}, {"bf16", "BF16", "bfloat16", 2}};
+    KernType type;
+} dtypes[] = {{"f32", "F32", "float32", KERN_F32},
+              {"f16", "F16", "float16", KERN_F16},
+              {"bf16", "BF16", "bfloat16", KERN_BF16}};
 
 typedef struct {
     Gpt2Config config;
-    Dtype dtype;
+    size_t dtype; /* index into dtypes */
     uint64_t seed;
     const char *out, *tokenizer;
     int end_of_text; /* -1: the tokenizer has none */
@@ -79,75 +79,6 @@ static float normal(const float table[QUANTILES + 1], uint32_t bits)
     return table[i] + (table[i + 1] - table[i]) * ((float)(bits & 0xfffff) * 0x1p-20f);
 }
 
-/* Round to nearest, ties to even. The values here are small, but no value may come out wrong. */
-static uint16_t to_f16(float value)
-{
-    uint32_t bits;
-
-    memcpy(&bits, &value, sizeof bits);
-    const uint32_t sign = bits >> 16 & 0x8000, magnitude = bits & 0x7fffffff;
-    if (magnitude >= 0x7f800000)
-        return (uint16_t)(sign | (magnitude > 0x7f800000 ? 0x7e00 : 0x7c00));
-    if (magnitude >= 0x477ff000) /* 65520 rounds to infinity */
-        return (uint16_t)(sign | 0x7c00);
-    if (magnitude >= 0x38800000) { /* normal in half precision */
-        const uint32_t rounded = magnitude - 0x38000000 + 0xfff + (magnitude >> 13 & 1);
-
-        return (uint16_t)(sign | rounded >> 13);
-    }
-    /* Subnormal: adding 0.5 leaves the value, rounded to multiples of 2^-24, in the low bits. */
-    float shifted;
-    memcpy(&shifted, &magnitude, sizeof shifted);
-    shifted += 0.5f;
-    memcpy(&bits, &shifted, sizeof bits);
-    return (uint16_t)(sign | (bits - 0x3f000000));
-}
-
-static uint16_t to_bf16(float value)
-{
-    uint32_t bits;
-
-    memcpy(&bits, &value, sizeof bits);
-    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-}
-
-/* Stores n values little-endian; returns the number of bytes. */
-static size_t encode(unsigned char *out, const float *values, size_t n, Dtype dtype)
-{
-    for (size_t i = 0; i < n; i++) {
-        if (dtype == DTYPE_F32) {
-            uint32_t bits;
-
-            memcpy(&bits, values + i, sizeof bits);
-            for (size_t b = 0; b < 4; b++)
-                out[4 * i + b] = (unsigned char)(bits >> (8 * b));
-        } else {
-            const uint16_t bits = dtype == DTYPE_F16 ? to_f16(values[i]) : to_bf16(values[i]);
-
-            out[2 * i] = (unsigned char)bits;
-            out[2 * i + 1] = (unsigned char)(bits >> 8);
-        }
-    }
-    return n * dtypes[dtype].bytes;
-}
-
-static ErrCode write_all(int fd, const void *data, size_t n, const char *path, Err *err)
-{
-    const char *p = data;
-
-    while (n > 0) {
-        const ssize_t done = write(fd, p, n);
-
-        if (done < 0 && errno == EINTR)
-            continue;
-        if (done <= 0)
-            return err_set(err, ERR_IO, "%s: %s", path, strerror(errno));
-        p += done;
-        n -= (size_t)done;
-    }
-    return ERR_OK;
-}
-
 static ErrCode join(char out[PATH_MAX], const char *dir, const char *name, Err *err)
 {
     const int n = snprintf(out, PATH_MAX, "%s/%s", dir, name);
@@ -157,29 +88,15 @@ static ErrCode join(char out[PATH_MAX], const char *dir, const char *name, Err *
     return ERR_OK;
 }
 
-static ErrCode create(const char *path, int *fd, Err *err)
-{
-    *fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    return *fd >= 0 ? ERR_OK : err_set(err, ERR_IO, "%s: %s", path, strerror(errno));
-}
-
-static ErrCode finish(int fd, ErrCode code, const char *path, Err *err)
-{
-    if (close(fd) != 0 && code == ERR_OK)
-        code = err_set(err, ERR_IO, "%s: %s", path, strerror(errno));
-    if (code != ERR_OK)
-        (void)unlink(path);
-    return code;
-}
-
 static ErrCode write_file(const char *dir, const char *name, const void *data, size_t n, Err *err)
 {
     char path[PATH_MAX];
-    int fd;
+    NewFile f;
 
-    if (join(path, dir, name, err) != ERR_OK || create(path, &fd, err) != ERR_OK)
+    if (join(path, dir, name, err) != ERR_OK || new_file_open(&f, path, err) != ERR_OK)
         return err->code;
-    return finish(fd, write_all(fd, data, n, path, err), path, err);
+    (void)new_file_write(&f, data, n);
+    return new_file_commit(&f, err);
 }
 
 static ErrCode write_buffer(const char *dir, const char *name, JsonBuf *b, Err *err)
@@ -236,42 +153,19 @@ static size_t tensor_values(const Tensor *t)
     return t->rows * (t->columns > 0 ? t->columns : 1);
 }
 
-static ErrCode write_header(int fd, const Tensor *tensors, size_t n, Dtype dtype, const char *path,
-                            Err *err)
+static StNewTensor described(const Tensor *t, const Plan *plan)
 {
-    JsonBuf b = {NULL, 0, 0, 0};
-    size_t at = 0;
-    unsigned char length[8];
-
-    json_buf_printf(&b, "{\"__metadata__\":{\"format\":\"pt\"}");
-    for (size_t i = 0; i < n; i++) {
-        const size_t end = at + tensor_values(&tensors[i]) * dtypes[dtype].bytes;
-
-        json_buf_printf(&b, ",\"%s\":{\"dtype\":\"%s\",\"shape\":[%zu", tensors[i].name,
-                        dtypes[dtype].name, tensors[i].rows);
-        if (tensors[i].columns > 0)
-            json_buf_printf(&b, ",%zu", tensors[i].columns);
-        json_buf_printf(&b, "],\"data_offsets\":[%zu,%zu]}", at, end);
-        at = end;
-    }
-    json_buf_printf(&b, "}");
-    while (b.len % 8 != 0)
-        json_buf_add(&b, " ", 1);
-    for (size_t i = 0; i < sizeof length; i++)
-        length[i] = (unsigned char)((uint64_t)b.len >> (8 * i));
-    ErrCode code = b.oom ? err_set(err, ERR_MEMORY, "%s: out of memory", path)
-                         : write_all(fd, length, sizeof length, path, err);
-    if (code == ERR_OK)
-        code = write_all(fd, b.data, b.len, path, err);
-    json_buf_free(&b);
-    return code;
+    return (StNewTensor){.name = t->name,
+                         .dtype = dtypes[plan->dtype].name,
+                         .n_dims = t->columns > 0 ? 2 : 1,
+                         .dims = {t->rows, t->columns}};
 }
 
 /* Room for one block of values, before and after encoding. */
 typedef struct {
     float table[QUANTILES + 1];
     float values[BLOCK_VALUES];
-    unsigned char bytes[BLOCK_VALUES * 4];
+    unsigned char bytes[BLOCK_VALUES * sizeof(float)];
 } Work;
 
 /* Each tensor has its own stream, by its name: a model with more layers begins with the same
@@ -285,12 +179,13 @@ static uint64_t stream_of(uint64_t seed, const char *name)
     return state;
 }
 
-static ErrCode write_tensor(int fd, const Tensor *t, const Plan *plan, Work *w, const char *path,
-                            Err *err)
+static bool write_tensor(StWriter *out, const Tensor *t, const Plan *plan, Work *w)
 {
+    const KernType type = dtypes[plan->dtype].type;
     uint64_t state = stream_of(plan->seed, t->name);
+    bool ok = true;
 
-    for (size_t left = tensor_values(t); left > 0;) {
+    for (size_t left = tensor_values(t); ok && left > 0;) {
         const size_t n = left < BLOCK_VALUES ? left : BLOCK_VALUES;
 
         for (size_t i = 0; i < n; i += 2) {
@@ -299,39 +194,48 @@ static ErrCode write_tensor(int fd, const Tensor *t, const Plan *plan, Work *w, 
             w->values[i] = t->mean + t->spread * normal(w->table, (uint32_t)(bits >> 32));
             w->values[i + 1] = t->mean + t->spread * normal(w->table, (uint32_t)bits);
         }
-        if (write_all(fd, w->bytes, encode(w->bytes, w->values, n, plan->dtype), path, err) !=
-            ERR_OK)
-            return err->code;
+        kern_narrow(w->bytes, w->values, type, n);
+        ok = safetensors_writer_data(out, w->bytes, kern_file_bytes(type, n));
         left -= n;
     }
-    return ERR_OK;
+    return ok;
+}
+
+static ErrCode write_tensors(const Plan *plan, Tensor *tensors, StNewTensor *list, Work *work,
+                             Err *err)
+{
+    static const StNewText format = {"format", "pt", 2};
+    const size_t n = list_tensors(&plan->config, tensors);
+    char path[PATH_MAX];
+    StWriter out;
+    ErrCode code = join(path, plan->out, "model.safetensors", err);
+
+    for (size_t i = 0; i < n; i++)
+        list[i] = described(&tensors[i], plan);
+    if (code == ERR_OK)
+        code = safetensors_writer_open(&out, path, &format, 1, list, n, err);
+    if (code != ERR_OK)
+        return code;
+    fill_quantiles(work->table);
+    for (size_t i = 0; i < n && write_tensor(&out, &tensors[i], plan, work); i++)
+        ;
+    return safetensors_writer_finish(&out, err);
 }
 
 static ErrCode write_weights(const Plan *plan, Err *err)
 {
-    char path[PATH_MAX], temporary[PATH_MAX];
     const size_t n_max = 4 + 12 * (size_t)plan->config.n_layers;
     Tensor *tensors = malloc(n_max * sizeof *tensors);
+    StNewTensor *list = malloc(n_max * sizeof *list);
     Work *work = malloc(sizeof *work);
     ErrCode code;
-    int fd;
 
-    if (tensors == NULL || work == NULL)
+    if (tensors == NULL || list == NULL || work == NULL)
         code = err_set(err, ERR_MEMORY, "out of memory");
-    else if ((code = join(path, plan->out, "model.safetensors", err)) == ERR_OK &&
-             (code = join(temporary, plan->out, "model.safetensors.tmp", err)) == ERR_OK &&
-             (code = create(temporary, &fd, err)) == ERR_OK) {
-        const size_t n = list_tensors(&plan->config, tensors);
-
-        fill_quantiles(work->table);
-        code = write_header(fd, tensors, n, plan->dtype, temporary, err);
-        for (size_t i = 0; i < n && code == ERR_OK; i++)
-            code = write_tensor(fd, &tensors[i], plan, work, temporary, err);
-        code = finish(fd, code, temporary, err);
-        if (code == ERR_OK && rename(temporary, path) != 0)
-            code = err_set(err, ERR_IO, "%s: %s", path, strerror(errno));
-    }
+    else
+        code = write_tensors(plan, tensors, list, work, err);
     free(tensors);
+    free(list);
     free(work);
     return code;
 }
@@ -567,52 +471,6 @@ static ErrCode write_config(const Plan *plan, Err *err)
     return write_buffer(plan->out, "config.json", &b, err);
 }
 
-static bool parse_int(const char **s, char end, int *out)
-{
-    char *rest;
-
-    if (**s < '0' || **s > '9')
-        return false;
-    errno = 0;
-    const long v = strtol(*s, &rest, 10);
-    if (errno != 0 || v > INT_MAX || *rest != end)
-        return false;
-    *out = (int)v;
-    *s = rest + (end != '\0');
-    return true;
-}
-
-static ErrCode parse_shape(Gpt2Config *c, const char *text, Err *err)
-{
-    static const struct {
-        const char *name, *shape;
-    } named[] = {
-        {"gpt2", "12,12,768,1024,50257"},
-        {"gpt2-medium", "24,16,1024,1024,50257"},
-        {"gpt2-large", "36,20,1280,1024,50257"},
-        {"gpt2-xl", "48,25,1600,1024,50257"},
-    };
-    const char *s = text;
-
-    for (size_t i = 0; i < sizeof named / sizeof named[0]; i++)
-        if (strcmp(text, named[i].name) == 0)
-            s = named[i].shape;
-    if (!parse_int(&s, ',', &c->n_layers) || !parse_int(&s, ',', &c->n_heads) ||
-        !parse_int(&s, ',', &c->dim) || !parse_int(&s, ',', &c->n_ctx) ||
-        !parse_int(&s, '\0', &c->vocab_size))
-        return err_set(err, ERR_USAGE,
-                       "--shape: \"%s\", expected gpt2, gpt2-medium, gpt2-large, gpt2-xl or "
-                       "LAYERS,HEADS,DIM,CONTEXT,VOCABULARY",
-                       text);
-    c->ffn_dim = c->dim <= GPT2_MAX_DIM ? 4 * c->dim : 0;
-    c->eps = 1e-5f;
-    if (config_check(c, err) != ERR_OK) {
-        (void)err_prefix(err, "--shape");
-        err->code = ERR_USAGE;
-    }
-    return err->code;
-}
-
 static ErrCode parse_arguments(Plan *plan, int argc, char **argv, Err *err)
 {
     static const struct option options[] = {
@@ -639,14 +497,16 @@ static ErrCode parse_arguments(Plan *plan, int argc, char **argv, Err *err)
                        "--shape and --out are needed, and nothing behind the options");
     for (size_t i = 0; i < sizeof dtypes / sizeof dtypes[0]; i++)
         if (strcmp(dtype, dtypes[i].option) == 0)
-            plan->dtype = (Dtype)i;
+            plan->dtype = i;
     if (strcmp(dtype, dtypes[plan->dtype].option) != 0)
         return err_set(err, ERR_USAGE, "--dtype: \"%s\", expected f32, f16 or bf16", dtype);
     errno = 0;
     plan->seed = strtoull(seed, &rest, 10);
     if (errno != 0 || seed[0] < '0' || seed[0] > '9' || *rest != '\0')
         return err_set(err, ERR_USAGE, "--seed: \"%s\", expected 0 to 18446744073709551615", seed);
-    return parse_shape(&plan->config, shape, err);
+    if (gpt2_shape_parse(&plan->config, shape, err) != ERR_OK)
+        (void)err_prefix(err, "--shape");
+    return err->code;
 }
 
 static ErrCode make_model(Plan *plan, Err *err)
@@ -661,7 +521,7 @@ static ErrCode make_model(Plan *plan, Err *err)
 
 int main(int argc, char **argv)
 {
-    Plan plan = {.dtype = DTYPE_F32, .end_of_text = -1};
+    Plan plan = {.end_of_text = -1};
     Err err = {ERR_OK, ""};
 
     if (parse_arguments(&plan, argc, argv, &err) == ERR_OK && make_model(&plan, &err) == ERR_OK)

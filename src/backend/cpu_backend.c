@@ -67,23 +67,10 @@ typedef struct {
 
 /* --- loading --- */
 
-static size_t longest_token(const Tokenizer *t)
-{
-    size_t longest = 0;
-
-    for (int id = 0; id < tokenizer_vocab_size(t); id++) {
-        size_t n;
-
-        (void)tokenizer_token(t, id, &n);
-        longest = n > longest ? n : longest;
-    }
-    return longest;
-}
-
 static ErrCode init_buffers(CpuBackend *b, Err *err)
 {
     const int vocab_size = b->info.vocab_size;
-    const size_t n_token = longest_token(b->tokenizer);
+    const size_t n_token = tokenizer_longest_token(b->tokenizer);
     size_t n_decoded, total = 0;
 
     /* utf8_stream.h: 3 * (n + 3), and 3 more for the flush that may follow. */
@@ -129,12 +116,11 @@ static ErrCode load_parts(CpuBackend *b, const CpuBackendOptions *o, Err *err)
         return code;
     if ((code = tokenizer_load(&b->tokenizer, b->model.path, err)) != ERR_OK)
         return code;
+    code = gpt2_fit_tokenizer(&b->model, tokenizer_vocab_size(b->tokenizer),
+                              tokenizer_end_of_text(b->tokenizer), err);
+    if (code != ERR_OK)
+        return code;
 
-    const int n_ids = tokenizer_vocab_size(b->tokenizer);
-    if (n_ids > b->model.config.vocab_size)
-        return err_set(err, ERR_FORMAT, "%s: the tokenizer has %d tokens, the model only %d rows",
-                       b->model.path, n_ids, b->model.config.vocab_size);
-    config_name_eos(&b->model.config, tokenizer_end_of_text(b->tokenizer));
     int n_ctx = o->max_context > 0 ? o->max_context : b->model.config.n_ctx;
     if (o->enough_context > 0 && o->enough_context < n_ctx)
         n_ctx = o->enough_context;

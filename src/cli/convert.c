@@ -167,12 +167,8 @@ static ErrCode load_tokenizer(Conversion *c, Err *err)
 
     if (code != ERR_OK)
         return code;
-    if (tokenizer_vocab_size(c->tokenizer) > c->model.config.vocab_size)
-        return err_set(err, ERR_FORMAT, "%s: the tokenizer has %d tokens, the model only %d rows",
-                       c->model.path, tokenizer_vocab_size(c->tokenizer),
-                       c->model.config.vocab_size);
-    config_name_eos(&c->model.config, tokenizer_end_of_text(c->tokenizer));
-    return ERR_OK;
+    return gpt2_fit_tokenizer(&c->model, tokenizer_vocab_size(c->tokenizer),
+                              tokenizer_end_of_text(c->tokenizer), err);
 }
 
 ErrCode convert_load(Conversion *c, const ConvertArgs *a, Err *err)

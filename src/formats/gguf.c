@@ -595,6 +595,11 @@ ErrCode gguf_parse(Gguf **out, const unsigned char *data, size_t size, const cha
     return parse(out, data, size, NULL, what, err == NULL ? &own : err);
 }
 
+bool gguf_begins(const void *data, size_t n)
+{
+    return n >= 4 && (memcmp(data, "GGUF", 4) == 0 || memcmp(data, "FUGG", 4) == 0);
+}
+
 ErrCode gguf_open(Gguf **out, const char *path, Err *err)
 {
     Err own = {ERR_OK, ""};

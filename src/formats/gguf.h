@@ -64,6 +64,9 @@ typedef struct {
 
 typedef struct Gguf Gguf;
 
+/* Whether a file that begins with these bytes means to be GGUF, in whatever byte order. */
+bool gguf_begins(const void *data, size_t n);
+
 /* Opens a file of version 2 or 3, little endian. Every count, length, type and offset is checked
  * here; tensors of types that nothing here computes with are shown all the same, as long as their
  * size is known. Memory: *out is the caller's, gguf_close; all that is borrowed from it lives as

@@ -26,10 +26,8 @@ static void linear_input(void *input, KernType type, const float *x, size_t ldx,
 static void linear(float *y, size_t ldy, const KernMatrix *w, int first, int n, const float *bias,
                    const void *input, int n_tokens)
 {
-    if (w->type == KERN_Q8_0)
-        avx2_linear_q8_0(y, ldy, w, first, n, bias, input, n_tokens);
-    else if (w->type == KERN_Q4_0)
-        avx2_linear_q4_0(y, ldy, w, first, n, bias, input, n_tokens);
+    if (kern_is_quantised(w->type))
+        avx2_linear_quant(y, ldy, w, first, n, bias, input, n_tokens);
     else
         avx2_linear_float(y, ldy, w, first, n, bias, input, n_tokens);
 }

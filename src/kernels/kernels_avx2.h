@@ -79,10 +79,8 @@ void avx2_input_float(void *input, const float *x, size_t ldx, int n_tokens, int
 void avx2_linear_float(float *y, size_t ldy, const KernMatrix *w, int first, int n,
                        const float *bias, const void *input, int n_tokens);
 void avx2_input_quant(void *input, KernType type, const float *x, size_t ldx, int n_tokens, int k);
-void avx2_linear_q8_0(float *y, size_t ldy, const KernMatrix *w, int first, int n,
-                      const float *bias, const void *input, int n_tokens);
-void avx2_linear_q4_0(float *y, size_t ldy, const KernMatrix *w, int first, int n,
-                      const float *bias, const void *input, int n_tokens);
+void avx2_linear_quant(float *y, size_t ldy, const KernMatrix *w, int first, int n,
+                       const float *bias, const void *input, int n_tokens);
 void avx2_attn_scores(float *s, size_t lds, const float *q, size_t ldq, int n_queries,
                       const KernHead *head, int n_keys, float scale);
 void avx2_attn_values(float *o, size_t ldo, const float *e, size_t lde, const float *inv,

@@ -22,8 +22,7 @@ enum {
 /* ---- Few tokens ---- */
 
 /* The sums of m tokens and np panels over terms [from, to), taken up from sum and put back there.
- * x: rows k apart. next: bytes from a term's weights to those of the next run, which are fetched
- * meanwhile; 0: none. */
+ * x: rows k apart. fetch: the next run's weights, RUN terms ahead, are fetched meanwhile. */
 ALWAYS_INLINE void run_group(const KernType type, const int m, const int np, const bool fetch,
                              __m256 *sum, const unsigned char *const stream[4], const float *x,
                              size_t k, size_t from, size_t to)

@@ -32,7 +32,7 @@ enum {
  *   Q8_0  [16 pairs][m][2] int16
  *   Q4_0  [8 groups][m][4] int8
  * then the scales, [m] float, and for Q4_0 8 * the sum of the block, [m] int32. */
-static size_t tile_block_bytes(KernType type, int m)
+ALWAYS_INLINE size_t tile_block_bytes(KernType type, int m)
 {
     return (size_t)m * (type == KERN_Q8_0 ? KERN_BLOCK * 2 + 4 : KERN_BLOCK + 8);
 }
@@ -263,7 +263,7 @@ typedef struct {
 ALWAYS_INLINE void dot_panels(const KernType type, const int m, const int np, const Panels *a)
 {
     const size_t w_step = type == KERN_Q8_0 ? Q8_BYTES : Q4_BYTES;
-    const size_t x_step = (size_t)m * (type == KERN_Q8_0 ? KERN_BLOCK * 2 + 4 : KERN_BLOCK + 8);
+    const size_t x_step = tile_block_bytes(type, m);
     const unsigned char *x = a->x;
     const unsigned char *w[4];
     const uint16_t *d[4];
@@ -366,8 +366,8 @@ static void dot_tokens(Panels *a, KernType type, int np, float *y, const unsigne
     }
 }
 
-static void linear_quant(float *y, size_t ldy, const KernMatrix *w, int first, int n,
-                         const float *bias, const unsigned char *input, int n_tokens)
+void avx2_linear_quant(float *y, size_t ldy, const KernMatrix *w, int first, int n,
+                       const float *bias, const void *input, int n_tokens)
 {
     const int n_panels = (n + KERN_PANEL - 1) / KERN_PANEL;
     const int np = n_tokens <= STREAM_TOKENS ? 4 : 2;
@@ -389,18 +389,6 @@ static void linear_quant(float *y, size_t ldy, const KernMatrix *w, int first, i
         place_panels(&a, w, first, one, 1);
         dot_tokens(&a, w->type, 1, y, input, n_tokens);
     }
-}
-
-void avx2_linear_q8_0(float *y, size_t ldy, const KernMatrix *w, int first, int n,
-                      const float *bias, const void *input, int n_tokens)
-{
-    linear_quant(y, ldy, w, first, n, bias, input, n_tokens);
-}
-
-void avx2_linear_q4_0(float *y, size_t ldy, const KernMatrix *w, int first, int n,
-                      const float *bias, const void *input, int n_tokens)
-{
-    linear_quant(y, ldy, w, first, n, bias, input, n_tokens);
 }
 
 #else

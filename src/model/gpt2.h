@@ -73,6 +73,11 @@ KernType gpt2_table_type(KernType type);
 ErrCode gpt2_load(Gpt2 *m, const char *path, const Gpt2LoadOptions *o, Err *err) ERR_CHECK;
 void gpt2_free(Gpt2 *m); /* a zeroed Gpt2 is allowed */
 
+/* A loaded model gets its tokenizer's numbers: how many tokens it has, and the id that ends a text
+ * (-1: none), which counts when the model's files name none. Errors: ERR_FORMAT (more tokens than
+ * rows). */
+ErrCode gpt2_fit_tokenizer(Gpt2 *m, int n_tokens, int end_of_text, Err *err) ERR_CHECK;
+
 typedef struct {
     const Gpt2 *model; /* borrowed */
     const Kernels *k;

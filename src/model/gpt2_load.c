@@ -38,18 +38,6 @@ KernType gpt2_table_type(KernType type)
     return type == KERN_Q4_0 ? KERN_Q8_0 : type;
 }
 
-static KernType type_in_memory(const Gpt2LoadOptions *o, const WeightSlot *slot,
-                               const SourceTensor *t)
-{
-    KernType type = t->known ? t->type : KERN_F32;
-
-    if (slot->kind == WEIGHT_TABLE && o->convert_tables)
-        type = o->table_type;
-    else if (o->convert)
-        type = slot->kind == WEIGHT_TABLE ? gpt2_table_type(o->type) : o->type;
-    return kern_type_for(type, slot->k);
-}
-
 /* ---- First walk: everything is there, and how much memory it takes ---- */
 
 static ErrCode require(const Loader *l, const WeightSlot *slot, SourceTensor *t)
@@ -59,26 +47,22 @@ static ErrCode require(const Loader *l, const WeightSlot *slot, SourceTensor *t)
                                  slot->kind == WEIGHT_PROJECTION, t, l->err);
 }
 
+static KernType wanted_type(const Loader *l, const WeightSlot *slot, const SourceTensor *t)
+{
+    return weights_type(l->o, slot, t->known ? t->type : KERN_F32);
+}
+
 static bool plan_slot(void *ctx, const WeightSlot *slot)
 {
     Loader *l = ctx;
-    size_t elements;
     SourceTensor t;
-    KernType type;
     bool fits;
 
     if (require(l, slot, &t) != ERR_OK)
         return false;
-    fits = size_mul(kern_pad(slot->n), slot->k, &elements);
-    if (slot->matrix == NULL) {
-        fits = fits && arena_plan(&l->planned, elements, sizeof(float));
-    } else {
-        type = type_in_memory(l->o, slot, &t);
-        fits = fits && elements <= SIZE_MAX / 8 &&
-               arena_plan(&l->planned, kern_panels_bytes(type, slot->n, slot->k), 1) &&
-               arena_plan(&l->planned, kern_scales_bytes(type, slot->n, slot->k), 1);
+    fits = weights_plan(&l->planned, slot, wanted_type(l, slot, &t));
+    if (slot->matrix != NULL)
         weights_add_type(l->m->file_types, t.type_name);
-    }
     if (!t.known && slot->k > l->widest)
         l->widest = slot->k;
     if (!fits)
@@ -143,14 +127,14 @@ static bool load_floats(Loader *l, const WeightSlot *slot, const SourceTensor *t
 }
 
 /* Rows [first, first + rows), outputs one after the other in the file. */
-static bool pack_rows(Loader *l, const WeightSlot *slot, const SourceTensor *t, void *panels,
-                      uint16_t *scales, size_t first, size_t rows)
+static bool pack_rows(Loader *l, const WeightSlot *slot, const SourceTensor *t,
+                      const WeightPlace *at, size_t first, size_t rows)
 {
     const KernType type = slot->matrix->type;
     size_t bad = 0;
 
     if (t->known) {
-        if (kern_pack(panels, scales, type, slot->n, slot->k, first, rows,
+        if (kern_pack(at->panels, at->scales, type, slot->n, slot->k, first, rows,
                       t->data + first * source_row_bytes(t, slot->k), t->type, KERN_OUT_IN, &bad))
             return true;
         return refuse_element(l, t, first * slot->k + bad, type);
@@ -160,8 +144,8 @@ static bool pack_rows(Loader *l, const WeightSlot *slot, const SourceTensor *t, 
         float *wide = (float *)(void *)l->room.base;
 
         source_widen(wide, t, r * slot->k, some * slot->k);
-        if (!kern_pack(panels, scales, type, slot->n, slot->k, r, some, wide, KERN_F32, KERN_OUT_IN,
-                       &bad))
+        if (!kern_pack(at->panels, at->scales, type, slot->n, slot->k, r, some, wide, KERN_F32,
+                       KERN_OUT_IN, &bad))
             return refuse_element(l, t, r * slot->k + bad, type);
     }
     return true;
@@ -169,31 +153,23 @@ static bool pack_rows(Loader *l, const WeightSlot *slot, const SourceTensor *t, 
 
 static bool load_matrix(Loader *l, const WeightSlot *slot, const SourceTensor *t)
 {
-    KernMatrix *w = slot->matrix;
-    const size_t scale_bytes = kern_scales_bytes(type_in_memory(l->o, slot, t), slot->n, slot->k);
-    uint16_t *scales = NULL;
-    void *panels;
+    const KernType type = wanted_type(l, slot, t);
+    WeightPlace at;
     size_t bad = 0, row_bytes;
 
-    w->type = type_in_memory(l->o, slot, t);
-    panels = arena_alloc(&l->m->arena, kern_panels_bytes(w->type, slot->n, slot->k), 1);
-    if (panels != NULL && scale_bytes > 0)
-        scales = arena_alloc(&l->m->arena, scale_bytes, 1);
-    if (panels == NULL || (scale_bytes > 0 && scales == NULL))
+    if (!weights_place(&at, &l->m->arena, slot, type))
         return no_memory(l);
-    w->panels = panels;
-    w->scales = scales;
     if (slot->kind == WEIGHT_PROJECTION && t->order == KERN_IN_OUT) {
-        if (!kern_pack(panels, scales, w->type, slot->n, slot->k, 0, slot->n, t->data, t->type,
+        if (!kern_pack(at.panels, at.scales, type, slot->n, slot->k, 0, slot->n, t->data, t->type,
                        KERN_IN_OUT, &bad))
-            return refuse_element(l, t, bad, w->type);
-        return report(l, kern_panels_bytes(w->type, slot->n, slot->k));
+            return refuse_element(l, t, bad, type);
+        return report(l, kern_panels_bytes(type, slot->n, slot->k));
     }
-    row_bytes = kern_panels_bytes(w->type, KERN_PANEL, slot->k) / KERN_PANEL;
+    row_bytes = kern_panels_bytes(type, KERN_PANEL, slot->k) / KERN_PANEL;
     for (size_t r = 0; r < slot->n; r += STEP_ROWS) {
         const size_t rows = slot->n - r < STEP_ROWS ? slot->n - r : STEP_ROWS;
 
-        if (!pack_rows(l, slot, t, panels, scales, r, rows) || !report(l, rows * row_bytes))
+        if (!pack_rows(l, slot, t, &at, r, rows) || !report(l, rows * row_bytes))
             return false;
     }
     return true;
@@ -360,6 +336,15 @@ ErrCode gpt2_load(Gpt2 *m, const char *path, const Gpt2LoadOptions *o, Err *err)
         return code;
     }
     *m = loaded;
+    return ERR_OK;
+}
+
+ErrCode gpt2_fit_tokenizer(Gpt2 *m, int n_tokens, int end_of_text, Err *err)
+{
+    if (n_tokens > m->config.vocab_size)
+        return err_set(err, ERR_FORMAT, "%s: the tokenizer has %d tokens, the model only %d rows",
+                       m->path, n_tokens, m->config.vocab_size);
+    config_name_eos(&m->config, end_of_text);
     return ERR_OK;
 }
 

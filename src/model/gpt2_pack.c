@@ -354,13 +354,9 @@ static KernType matrix_type(const Reader *r, const WeightSlot *slot)
 
 static bool type_fits(const Reader *r, const WeightSlot *slot)
 {
-    KernType want = slot->matrix->type;
+    const KernType want = weights_type(r->o, slot, slot->matrix->type);
 
-    if (slot->kind == WEIGHT_TABLE && r->o->convert_tables)
-        want = r->o->table_type;
-    else if (r->o->convert)
-        want = slot->kind == WEIGHT_TABLE ? gpt2_table_type(r->o->type) : r->o->type;
-    if (kern_type_for(want, slot->k) == slot->matrix->type)
+    if (want == slot->matrix->type)
         return true;
     (void)err_set(r->err, ERR_USAGE,
                   "%s: is packed with %s as %s, not %s: a packed file keeps its types; pack the "

@@ -149,27 +149,21 @@ typedef struct {
     Err *err;
 } Maker;
 
-static KernType type_of(const Maker *g, const WeightSlot *slot)
+static KernType wanted_type(const Maker *g, const WeightSlot *slot)
 {
-    return kern_type_for(slot->kind == WEIGHT_TABLE ? gpt2_table_type(g->type) : g->type, slot->k);
+    const Gpt2LoadOptions o = {.convert = true, .type = g->type};
+
+    return weights_type(&o, slot, g->type);
 }
 
 static bool plan_slot(void *ctx, const WeightSlot *slot)
 {
     Maker *g = ctx;
-    const KernType type = type_of(g, slot);
-    bool fits;
 
-    /* config_check's limits keep every product of two sizes far below the end of size_t. */
-    if (slot->matrix == NULL)
-        fits = arena_plan(&g->planned, slot->n * slot->k, sizeof(float));
-    else
-        fits = arena_plan(&g->planned, kern_panels_bytes(type, slot->n, slot->k), 1) &&
-               arena_plan(&g->planned, kern_scales_bytes(type, slot->n, slot->k), 1);
     g->total += slot->n * slot->k;
     if (slot->matrix != NULL && slot->k > g->widest)
         g->widest = slot->k;
-    return fits;
+    return weights_plan(&g->planned, slot, wanted_type(g, slot));
 }
 
 static bool report(Maker *g, size_t n)
@@ -208,17 +202,11 @@ static bool make_floats(Maker *g, const WeightSlot *slot)
 
 static bool make_matrix(Maker *g, const WeightSlot *slot)
 {
-    KernMatrix *w = slot->matrix;
+    const KernType type = wanted_type(g, slot);
     float *rows = (float *)(void *)g->room.base;
-    const size_t scale_bytes = kern_scales_bytes(type_of(g, slot), slot->n, slot->k);
-    uint16_t *scales = NULL;
-    void *panels;
+    WeightPlace at;
 
-    w->type = type_of(g, slot);
-    panels = arena_alloc(&g->m->arena, kern_panels_bytes(w->type, slot->n, slot->k), 1);
-    if (panels != NULL && scale_bytes > 0)
-        scales = arena_alloc(&g->m->arena, scale_bytes, 1);
-    if (panels == NULL || (scale_bytes > 0 && scales == NULL)) {
+    if (!weights_place(&at, &g->m->arena, slot, type)) {
         (void)err_set(g->err, ERR_MEMORY, "out of memory for weights");
         return false;
     }
@@ -227,7 +215,7 @@ static bool make_matrix(Maker *g, const WeightSlot *slot)
         size_t bad;
 
         draw(&g->random, rows, n * slot->k);
-        if (!kern_pack(panels, scales, w->type, slot->n, slot->k, first, n, rows, KERN_F32,
+        if (!kern_pack(at.panels, at.scales, type, slot->n, slot->k, first, n, rows, KERN_F32,
                        KERN_OUT_IN, &bad)) {
             (void)err_set(g->err, ERR_INTERNAL, "%s: a random weight is not finite", slot->name);
             return false;
@@ -235,8 +223,6 @@ static bool make_matrix(Maker *g, const WeightSlot *slot)
         if (!report(g, n * slot->k))
             return false;
     }
-    w->panels = panels;
-    w->scales = scales;
     return true;
 }
 

@@ -46,8 +46,8 @@ static bool is_gguf(const char *path)
 
     if (fd < 0)
         return false;
-    yes = read(fd, magic, sizeof magic) == (ssize_t)sizeof magic &&
-          (memcmp(magic, "GGUF", 4) == 0 || memcmp(magic, "FUGG", 4) == 0);
+    yes =
+        read(fd, magic, sizeof magic) == (ssize_t)sizeof magic && gguf_begins(magic, sizeof magic);
     (void)close(fd);
     return yes;
 }

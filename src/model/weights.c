@@ -116,6 +116,45 @@ bool weights_each(Gpt2 *m, WeightVisit *visit_slot, void *ctx)
     return w.on;
 }
 
+KernType weights_type(const Gpt2LoadOptions *o, const WeightSlot *slot, KernType own)
+{
+    KernType type = own;
+
+    if (slot->kind == WEIGHT_TABLE && o->convert_tables)
+        type = o->table_type;
+    else if (o->convert)
+        type = slot->kind == WEIGHT_TABLE ? gpt2_table_type(o->type) : o->type;
+    return kern_type_for(type, slot->k);
+}
+
+bool weights_plan(size_t *total, const WeightSlot *slot, KernType type)
+{
+    size_t elements;
+
+    if (!size_mul(kern_pad(slot->n), slot->k, &elements))
+        return false;
+    if (slot->matrix == NULL)
+        return arena_plan(total, elements, sizeof(float));
+    return elements <= SIZE_MAX / 8 && /* no type has more bytes for a weight */
+           arena_plan(total, kern_panels_bytes(type, slot->n, slot->k), 1) &&
+           arena_plan(total, kern_scales_bytes(type, slot->n, slot->k), 1);
+}
+
+bool weights_place(WeightPlace *place, Arena *a, const WeightSlot *slot, KernType type)
+{
+    const size_t scale_bytes = kern_scales_bytes(type, slot->n, slot->k);
+
+    *place = (WeightPlace){.panels = arena_alloc(a, kern_panels_bytes(type, slot->n, slot->k), 1)};
+    if (scale_bytes > 0)
+        place->scales = arena_alloc(a, scale_bytes, 1);
+    if (place->panels == NULL || (scale_bytes > 0 && place->scales == NULL))
+        return false;
+    slot->matrix->type = type;
+    slot->matrix->panels = place->panels;
+    slot->matrix->scales = place->scales;
+    return true;
+}
+
 void weights_add_type(char text[GPT2_TYPES_BYTES], const char *name)
 {
     const size_t len = strlen(text), n = strlen(name);

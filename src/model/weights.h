@@ -7,6 +7,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "common/error.h"
 #include "kernels/matrix.h"
@@ -39,6 +40,22 @@ ErrCode weights_begin(Gpt2 *m, Err *err) ERR_CHECK;
 
 /* Visits every weight of a model that weights_begin prepared; false when a visit returned false. */
 bool weights_each(Gpt2 *m, WeightVisit *visit, void *ctx);
+
+/* The type that a packed weight is to have in memory: what o asks for, else own; F16 where rows are
+ * no whole blocks. */
+KernType weights_type(const Gpt2LoadOptions *o, const WeightSlot *slot, KernType own);
+
+/* Adds the memory of a weight to *total; type: of a packed one. False when it would overflow. */
+bool weights_plan(size_t *total, const WeightSlot *slot, KernType type) ERR_CHECK;
+
+typedef struct {
+    void *panels;
+    uint16_t *scales; /* NULL when the type has none */
+} WeightPlace;
+
+/* Takes the memory of a packed weight of type from a, and lets slot->matrix point to it. False when
+ * it does not fit. */
+bool weights_place(WeightPlace *place, Arena *a, const WeightSlot *slot, KernType type) ERR_CHECK;
 
 /* After every slot is filled: the tied head, n_params, weight_bytes, types. */
 void weights_finish(Gpt2 *m);

@@ -56,6 +56,16 @@ const char *tokenizer_token(const Tokenizer *t, int id, size_t *n_bytes)
     return t->vocabulary.bytes + token->start;
 }
 
+size_t tokenizer_longest_token(const Tokenizer *t)
+{
+    size_t longest = 0;
+
+    for (int id = 0; id < t->vocabulary.n_tokens; id++)
+        if (t->vocabulary.token[id].n > longest)
+            longest = t->vocabulary.token[id].n;
+    return longest;
+}
+
 size_t tokenizer_token_spelled(const Tokenizer *t, int id, char *out)
 {
     size_t n;

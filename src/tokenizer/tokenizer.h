@@ -38,7 +38,8 @@ ErrCode tokenizer_load(Tokenizer **out, const char *path, Err *err) ERR_CHECK;
 void tokenizer_free(Tokenizer *t);
 
 int tokenizer_vocab_size(const Tokenizer *t);
-const char *tokenizer_kind(const Tokenizer *t); /* "hf-json" or "gguf-bpe" */
+size_t tokenizer_longest_token(const Tokenizer *t); /* bytes */
+const char *tokenizer_kind(const Tokenizer *t);     /* "hf-json" or "gguf-bpe" */
 
 /* Bytes of memory of its own: the pages of a packed file are not counted. */
 size_t tokenizer_bytes(const Tokenizer *t);

@@ -2,9 +2,12 @@
  *
  * May include: common, formats. */
 #include <limits.h>
+#include <string.h>
 #include <sys/stat.h>
 
 #include "common/mapped_file.h"
+#include "common/model_name.h"
+#include "formats/gguf.h"
 #include "tokenizer/tokenizer_internal.h"
 
 typedef enum { FORM_JSON, FORM_GGUF, FORM_SAFETENSORS } Form;
@@ -21,7 +24,7 @@ static ErrCode detect(Form *form, const char *path, Err *err)
     const char *kind = mapped_file_kind(file.data, file.size);
 
     *form = FORM_JSON;
-    if (file.size >= 4 && (memcmp(file.data, "GGUF", 4) == 0 || memcmp(file.data, "FUGG", 4) == 0))
+    if (gguf_begins(file.data, file.size))
         *form = FORM_GGUF;
     else if (kind != NULL && strcmp(kind, "a safetensors model") == 0)
         *form = FORM_SAFETENSORS;
@@ -33,16 +36,11 @@ static ErrCode detect(Form *form, const char *path, Err *err)
 static ErrCode from_directory_of(Tokenizer **out, const char *path, Err *err)
 {
     char dir[PATH_MAX];
-    const char *slash = strrchr(path, '/');
-    const size_t n = slash == NULL ? 0 : (size_t)(slash - path);
 
-    if (n >= sizeof dir)
+    if (strlen(path) >= sizeof dir)
         return err_set(err, ERR_IO, "%s: the path is too long", path);
-    if (slash == NULL)
-        return tokenizer_from_json(out, ".", err);
-    memcpy(dir, path, n);
-    dir[n] = '\0';
-    return tokenizer_from_json(out, n == 0 ? "/" : dir, err);
+    model_dir_of(dir, sizeof dir, path);
+    return tokenizer_from_json(out, dir, err);
 }
 
 static ErrCode from_safetensors(Tokenizer **out, const char *path, Err *err)

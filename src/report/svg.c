@@ -40,8 +40,7 @@ void svg_number(JsonBuf *out, double v)
 {
     char text[SVG_TEXT_BYTES];
 
-    /* A chart is some hundred units wide; 0.004 would print as -0 below zero. */
-    if (!(fabs(v) >= 0.005 && fabs(v) < 1e6))
+    if (fabs(v) < 0.005) /* not "-0" */
         v = 0.0;
     (void)snprintf(text, sizeof text, "%.2f", v);
     trim_zeros(text);

@@ -1,6 +1,6 @@
 /* checkpoint/quantity.c: single layers and whole passes, run the way the recorded values were made.
  *
- * May include: common, model, cache, layers, kernels, tokenizer. */
+ * May include: common, model, cache, layers, kernels, tokenizer, eval. */
 #include "checkpoint/quantity.h"
 
 #include <assert.h>
@@ -9,6 +9,7 @@
 
 #include "cache/kv_cache.h"
 #include "checkpoint/expect_text.h"
+#include "eval/perplexity.h"
 #include "kernels/pack.h"
 #include "layers/attention/attention.h"
 #include "layers/layer_norm.h"
@@ -60,9 +61,9 @@ ErrCode quantity_c_fc(const Gpt2 *m, const Kernels *k, const int32_t *ids, int n
     const size_t dim = (size_t)m->config.dim;
     float *rows, *scratch;
     Arena arena = {0};
-    const ErrCode code = two_buffers(&arena, (size_t)n * dim, &rows,
-                                     kern_input_bytes((size_t)n, dim) / sizeof *scratch, &scratch,
-                                     err);
+    const ErrCode code =
+        two_buffers(&arena, (size_t)n * dim, &rows,
+                    kern_input_bytes((size_t)n, dim) / sizeof *scratch, &scratch, err);
 
     if (code != ERR_OK)
         return code;
@@ -131,49 +132,23 @@ ErrCode quantity_stage(const Gpt2 *m, const Kernels *k, const int32_t *ids, int 
     return code;
 }
 
-typedef struct {
-    const int32_t *targets; /* of the row of ids that is being computed */
-    double sum;
-} NllSum;
-
-/* log(sum exp(l)) - l[target], as soon as a row of logits is there: all of them would need 200 MB
- * at GPT-2's vocabulary. */
-static void add_nll(void *ctx, const TapEvent *e)
-{
-    NllSum *nll = ctx;
-
-    if (e->stage != TAP_LOGITS)
-        return;
-    for (int r = 0; r < e->n_rows; r++) {
-        const float *l = e->data + (size_t)r * e->stride;
-        double max = (double)l[0], sum = 0.0;
-
-        for (int i = 1; i < e->n_cols; i++)
-            max = (double)l[i] > max ? (double)l[i] : max;
-        for (int i = 0; i < e->n_cols; i++)
-            sum += exp((double)l[i] - max);
-        nll->sum += max + log(sum) - (double)l[nll->targets[e->start_pos + r]];
-    }
-}
-
 ErrCode quantity_nll(const Gpt2 *m, const Kernels *k, const int32_t *ids, int n_rows, int row_len,
                      double *nll, Err *err)
 {
-    NllSum sum = {0};
-    const Tap tap = {.ctx = &sum, .observe = add_nll};
-    Gpt2Run run = {0};
-    ErrCode code = gpt2_run_init(&run, m, k, row_len, row_len, KERN_F32, err);
+    WindowMean mean = {0};
+    const WindowsPlan plan = {.models = {m},
+                              .n_models = 1,
+                              .k = k,
+                              .kv_type = KERN_F32,
+                              .ids = ids,
+                              .n_ids = (size_t)n_rows * (size_t)row_len + 1,
+                              .context = row_len,
+                              .stride = row_len,
+                              .n_vocab = m->config.vocab_size};
+    const ErrCode code = perplexity_run(&mean, &plan, err);
 
-    for (int r = 0; code == ERR_OK && r < n_rows; r++) {
-        const int32_t *row = ids + (size_t)r * (size_t)row_len;
-
-        sum.targets = row + 1;
-        gpt2_reset(&run);
-        code = gpt2_forward(&run, row, row_len, true, &tap, err);
-    }
-    gpt2_run_free(&run);
     if (code == ERR_OK)
-        *nll = sum.sum / ((double)n_rows * (double)row_len);
+        *nll = window_mean_value(&mean);
     return code;
 }
 

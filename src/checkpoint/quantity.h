@@ -38,7 +38,7 @@ ErrCode quantity_stage(const Gpt2 *m, const Kernels *k, const int32_t *ids, int 
 
 /* Mean negative log-likelihood in nats of the next id, over n_rows rows of row_len ids that each
  * start at position 0: inputs are ids[0 .. n_rows * row_len), targets the same shifted by one, so
- * ids holds one more. In double. Errors: those of gpt2_forward; row_len <= GPT2_MAX_CHUNK. */
+ * ids holds one more. In double. Errors: those of perplexity_run. */
 ErrCode quantity_nll(const Gpt2 *m, const Kernels *k, const int32_t *ids, int n_rows, int row_len,
                      double *nll, Err *err) ERR_CHECK;
 

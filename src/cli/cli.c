@@ -21,9 +21,11 @@ const CliCommand *cli_commands(void)
     static const CliCommand commands[] = {
         {"serve", "answer HTTP requests (flags alone mean this)", cli_serve},
         {"generate", "continue a text on standard output", cli_generate},
+        {"explain", "show what the model had to choose from, token by token", cli_explain},
         {"tokenize", "turn text into token ids, and back", cli_tokenize},
         {"capture", "write every intermediate tensor as .npy", cli_capture},
         {"verify", "compare the model with recorded references", cli_verify},
+        {"eval", "perplexity of a text, and how far two models are apart", cli_eval},
         {"info", "describe a model and the memory it needs", cli_info},
         {"quantize", "write a model as GGUF with smaller weights", cli_quantize},
         {"pack", "write a model as a file that is served at once", cli_pack},

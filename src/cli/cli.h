@@ -41,6 +41,8 @@ int cli_info(int argc, char **argv);
 int cli_quantize(int argc, char **argv);
 int cli_pack(int argc, char **argv);
 int cli_bench(int argc, char **argv);
+int cli_explain(int argc, char **argv);
+int cli_eval(int argc, char **argv);
 int cli_version(void); /* prints it; for main's --version */
 int cli_help(void);    /* the list of sub-commands; for main's --help */
 

@@ -1,6 +1,6 @@
 /* cli/generate.c: continues a prompt on standard output, token by token, or as one JSON object.
  *
- * May include: common, backend, kernels. */
+ * May include: common, backend, kernels, sampling. */
 #include <getopt.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -11,6 +11,7 @@
 #include "backend/cpu_backend.h"
 #include "cli/cli.h"
 #include "cli/process.h"
+#include "cli/sampling_option.h"
 #include "cli/type_option.h"
 #include "common/clock.h"
 #include "common/json.h"
@@ -57,12 +58,6 @@ enum {
     OPT_PROMPT,
     OPT_IDS,
     OPT_MAX_TOKENS,
-    OPT_TEMPERATURE,
-    OPT_TOP_K,
-    OPT_TOP_P,
-    OPT_MIN_P,
-    OPT_PENALTY,
-    OPT_SEED,
     OPT_STOP,
     OPT_MAX_CONTEXT,
     OPT_ISA,
@@ -77,12 +72,7 @@ static const struct option generate_options[] = {
     {"prompt", required_argument, NULL, OPT_PROMPT},
     {"ids", required_argument, NULL, OPT_IDS},
     {"max-tokens", required_argument, NULL, OPT_MAX_TOKENS},
-    {"temperature", required_argument, NULL, OPT_TEMPERATURE},
-    {"top-k", required_argument, NULL, OPT_TOP_K},
-    {"top-p", required_argument, NULL, OPT_TOP_P},
-    {"min-p", required_argument, NULL, OPT_MIN_P},
-    {"repetition-penalty", required_argument, NULL, OPT_PENALTY},
-    {"seed", required_argument, NULL, OPT_SEED},
+    SAMPLING_OPTION_ROWS,
     {"stop", required_argument, NULL, OPT_STOP},
     {"max-context", required_argument, NULL, OPT_MAX_CONTEXT},
     {"isa", required_argument, NULL, OPT_ISA},
@@ -134,25 +124,6 @@ static ErrCode add_stop(BackendRequest *r, const char *text, Err *err)
     return ERR_OK;
 }
 
-static ErrCode take_sampling(SamplingParams *p, int option, const char *value, Err *err)
-{
-    switch (option) {
-    case OPT_TEMPERATURE:
-        return cli_parse_float("--temperature", value, 0.0f, 2.0f, &p->temperature, err);
-    case OPT_TOP_K:
-        return cli_parse_int("--top-k", value, 0, UINT32_MAX, &p->top_k, err);
-    case OPT_TOP_P:
-        return cli_parse_float("--top-p", value, 0.0f, 1.0f, &p->top_p, err);
-    case OPT_MIN_P:
-        return cli_parse_float("--min-p", value, 0.0f, 1.0f, &p->min_p, err);
-    case OPT_PENALTY:
-        return cli_parse_float("--repetition-penalty", value, 0.0f, 2.0f, &p->repetition_penalty,
-                               err);
-    default:
-        return cli_parse_u64("--seed", value, &p->seed, err);
-    }
-}
-
 static ErrCode take_int(int *out, const char *option, const char *value, int min, int max, Err *err)
 {
     int64_t n = 0;
@@ -196,7 +167,7 @@ static ErrCode take_option(GenerateArgs *a, int option, const char *value, Err *
     case OPT_CPU:
         return take_int(&a->cpu, "--cpu", value, 0, INT32_MAX, err);
     default:
-        return take_sampling(&a->request.sampling, option, value, err);
+        return sampling_option_take(&a->request.sampling, option, value, err);
     }
 }
 

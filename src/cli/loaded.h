@@ -1,5 +1,5 @@
 /* cli/loaded.h: a model, its tokenizer and the kernels, for sub-commands that look at numbers:
- * capture and verify.
+ * capture, verify, explain and eval.
  *
  * May include: common, kernels, model, tokenizer. */
 #ifndef LLORCH_CLI_LOADED_H
@@ -22,6 +22,13 @@ typedef struct {
  * a line on standard error; a damaged one is not. Errors: those of cli_model_path, kernels_select,
  * gpt2_load and tokenizer_load; nothing stays allocated. */
 ErrCode cli_load(CliLoaded *l, const char *given, const char *isa, Err *err) ERR_CHECK;
+
+/* The same for sub-commands that work on text: the model must have a tokenizer, with no more tokens
+ * than the model has rows; type: of the weights, NULL for as in the file. Ctrl-C, once caught, ends
+ * loading: ERR_CANCELLED. */
+ErrCode cli_load_text(CliLoaded *l, const char *given, const char *isa, const KernType *type,
+                      Err *err) ERR_CHECK;
+
 void cli_unload(CliLoaded *l); /* a zeroed one is allowed */
 
 /* Shows progress on the terminal; ctx: a CliLoaded. */

@@ -3,6 +3,7 @@
  * May include: common, kernels, cache, layers. */
 #include "model/gpt2.h"
 
+#include <assert.h>
 #include <string.h>
 
 /* Scores of one query, all positions: attn_scores writes whole panels. */
@@ -195,5 +196,17 @@ ErrCode gpt2_prefill(Gpt2Run *run, const int32_t *ids, int n, int chunk, const T
         if (code != ERR_OK)
             return code;
     }
+    return ERR_OK;
+}
+
+ErrCode gpt2_row_logits(Gpt2Run *run, int first, int n, float *out, const Tap *tap, Err *err)
+{
+    const Gpt2 *m = run->model;
+
+    assert(first >= 0 && n >= 1 && n <= run->max_chunk - first);
+    layer_norm_forward(&m->ln_f, run->k, run->room.norm,
+                       run->x + (size_t)first * (size_t)m->config.dim, n);
+    if (!linear_forward(&m->head, run->k, out, run->room.norm, n, run->room.attention.scratch, tap))
+        return err_set(err, ERR_CANCELLED, "cancelled");
     return ERR_OK;
 }

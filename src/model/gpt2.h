@@ -115,4 +115,10 @@ ErrCode gpt2_forward(Gpt2Run *run, const int32_t *ids, int n, bool want_logits, 
 ErrCode gpt2_prefill(Gpt2Run *run, const int32_t *ids, int n, int chunk, const Tap *tap,
                      Err *err) ERR_CHECK;
 
+/* Logits of rows first .. first + n - 1 of the last pass, several in one product: out: [n,
+ * vocab_size], the bits that an observer would see. To be called before anything else is done with
+ * the run. Errors: ERR_CANCELLED. */
+ErrCode gpt2_row_logits(Gpt2Run *run, int first, int n, float *out, const Tap *tap,
+                        Err *err) ERR_CHECK;
+
 #endif

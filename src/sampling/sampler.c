@@ -34,6 +34,7 @@ struct Sampler {
     float *probs;  /* [vocab_size] their probabilities */
     int32_t *ids;  /* [vocab_size] their ids, increasing */
     int n_survivors;
+    int last_id;         /* what was chosen last */
     unsigned char *seen; /* [vocab_size] 1: generated before */
     int32_t *history;    /* [vocab_size] distinct generated ids */
     int n_history;
@@ -329,6 +330,17 @@ ErrCode sampler_next(Sampler *s, const float *logits, int *id, Err *err)
         s->seen[chosen] = 1;
         s->history[s->n_history++] = (int32_t)chosen;
     }
+    s->last_id = chosen;
     *id = chosen;
     return ERR_OK;
+}
+
+float sampler_probability(const Sampler *s, int id)
+{
+    if (s->params.temperature < sampler_greedy_below)
+        return id == s->last_id ? 1.0f : 0.0f;
+    for (int i = 0; i < s->n_survivors; i++)
+        if (s->ids[i] == id)
+            return s->probs[i];
+    return 0.0f;
 }

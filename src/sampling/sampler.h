@@ -45,4 +45,8 @@ void sampler_reset(Sampler *s, const SamplingParams *params);
  * it in *id. Errors: ERR_NUMERIC when a logit is NaN or infinite; no token is chosen then. */
 ErrCode sampler_next(Sampler *s, const float *logits, int *id, Err *err) ERR_CHECK;
 
+/* How likely the last successful sampler_next was to give id, after temperature, penalty and
+ * filters; greedy: 1 for what it gave, else 0. */
+float sampler_probability(const Sampler *s, int id);
+
 #endif

@@ -41,6 +41,7 @@ int cli_info(int argc, char **argv);
 int cli_quantize(int argc, char **argv);
 int cli_pack(int argc, char **argv);
 int cli_bench(int argc, char **argv);
+int cli_profile(int argc, char **argv);
 int cli_version(void); /* prints it; for main's --version */
 int cli_help(void);    /* the list of sub-commands; for main's --help */
 

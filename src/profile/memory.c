@@ -111,7 +111,13 @@ static void mark(void *ctx, TapPart part, int layer)
     memory_look(ctx, (int)part);
 }
 
-Tap memory_tap(Memory *m)
+static bool pass_yield(void *ctx)
 {
-    return (Tap){.ctx = m, .mark = mark};
+    return tap_yield(((const Memory *)ctx)->tap);
+}
+
+Tap memory_tap(Memory *m, const Tap *inner)
+{
+    m->tap = inner;
+    return (Tap){.ctx = m, .mark = mark, .yield = pass_yield};
 }

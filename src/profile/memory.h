@@ -33,6 +33,7 @@ typedef struct {
 } MemoryStage;
 
 typedef struct {
+    const Tap *tap;
     int statm; /* file descriptor, -1: the system does not say */
     uint64_t live_bytes;
     MemoryStage stages[MEMORY_STAGES];
@@ -51,7 +52,8 @@ void memory_look(Memory *m, int stage);
 /* Takes growth since the last look as nobody's. */
 void memory_skip(Memory *m);
 
-/* A hook for gpt2_forward that looks after each part. */
-Tap memory_tap(Memory *m);
+/* Hooks for gpt2_forward: a look after each part, and the yield of inner (borrowed; may be NULL).
+ */
+Tap memory_tap(Memory *m, const Tap *inner);
 
 #endif

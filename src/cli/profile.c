@@ -281,9 +281,8 @@ static ErrCode show(const ProfileArgs *a, const ProfileReport *r, Err *err)
     return code == ERR_OK ? cli_out_flush(err) : code;
 }
 
-static ErrCode profile(ProfileArgs *a, Err *err)
+static ErrCode profile(const ProfileArgs *a, int cpu, Err *err)
 {
-    const int cpu = a->cpu != ANY_CPU ? a->cpu : sched_getcpu();
     char cpu_name[PROCESS_CPU_NAME_BYTES];
     ProfileMeasured *m = calloc(1, sizeof *m);
     ErrCode code;
@@ -291,14 +290,13 @@ static ErrCode profile(ProfileArgs *a, Err *err)
     if (m == NULL)
         return err_set(err, ERR_MEMORY, "out of memory");
     process_cpu_name(cpu_name);
-    if ((code = process_pin(cpu, err)) == ERR_OK &&
-        (code = profile_measure(m, &a->subject, err)) == ERR_OK) {
-        m->report.version = LLORCH_VERSION;
-        m->report.compiler = cli_compiler();
-        m->report.cpu_name = cpu_name;
-        m->report.cpu = cpu;
+    m->report = (ProfileReport){.version = LLORCH_VERSION,
+                                .compiler = cli_compiler(),
+                                .cpu_name = cpu_name,
+                                .cpu = cpu};
+    code = profile_measure(m, &a->subject, err);
+    if (code == ERR_OK)
         code = show(a, &m->report, err);
-    }
     profile_measured_free(m);
     free(m);
     return code;
@@ -312,12 +310,15 @@ int cli_profile(int argc, char **argv)
 
     if (code == ERR_OK && args.help)
         return cli_print(profile_help);
+    const int cpu = args.cpu != ANY_CPU ? args.cpu : sched_getcpu();
     if (code == ERR_OK) {
         cli_catch_interrupt();
         code = take_prompt(&args, &err);
     }
     if (code == ERR_OK)
-        code = profile(&args, &err);
+        code = process_pin(cpu, &err);
+    if (code == ERR_OK)
+        code = profile(&args, cpu, &err);
     free(args.stdin_text);
     free(args.ids);
     if (code == ERR_CANCELLED && cli_interrupted())

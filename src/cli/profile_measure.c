@@ -192,6 +192,7 @@ ErrCode profile_measure(ProfileMeasured *m, const ProfileSubject *s, Err *err)
 {
     ErrCode code;
 
+    m->job.wire = (ProfileWire){.out = -1, .in = -1};
     memory_open(&m->memory);
     if ((code = load(m, s, err)) != ERR_OK || (code = make_job(m, s, err)) != ERR_OK ||
         (code = run_memory(m, err)) != ERR_OK)

@@ -34,7 +34,7 @@ typedef struct {
 } ProfileSubject;
 
 typedef struct {
-    ProfileReport report; /* points to what follows; machine and program are left to the caller */
+    ProfileReport report; /* points to what follows; machine and program are the caller's */
     BenchRig rig;
     Tokenizer *tokenizer;
     ProfileJob job;
@@ -43,7 +43,7 @@ typedef struct {
     JsonBuf text;
 } ProfileMeasured;
 
-/* m is zeroed. Errors: those of loading; ERR_USAGE for what does not fit the model, ERR_CANCELLED
+/* m is zeroed but for the report's machine and program. Errors: those of loading; ERR_USAGE for what does not fit the model, ERR_CANCELLED
  * after Ctrl-C. Memory: profile_measured_free, also after an error. */
 ErrCode profile_measure(ProfileMeasured *m, const ProfileSubject *s, Err *err) ERR_CHECK;
 void profile_measured_free(ProfileMeasured *m);

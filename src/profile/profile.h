@@ -4,7 +4,7 @@
  * The clock is read when a part ends; what passed since the end before is the part's. So the parts
  * of a phase sum to its wall time, to the nanosecond. What no part claims is PROFILE_OTHER.
  *
- * May include: common, model. */
+ * May include: common, kernels, model. */
 #ifndef LLORCH_PROFILE_PROFILE_H
 #define LLORCH_PROFILE_PROFILE_H
 
@@ -15,6 +15,7 @@
 #include "common/arena.h"
 #include "common/error.h"
 #include "common/tap.h"
+#include "kernels/ticks.h"
 #include "model/gpt2.h"
 
 /* The parts of a pass are those of TapPart; these are around and between them. */
@@ -22,8 +23,8 @@ enum {
     PROFILE_SAMPLING = TAP_PART_COUNT, /* logits to a token */
     PROFILE_TOKENIZER,                 /* the prompt to tokens; a token to text */
     PROFILE_HTTP,                      /* a token's event made and written to a connection */
-    PROFILE_YIELD,                     /* in the tap's yield hook, called within parts */
-    PROFILE_OTHER,                     /* no part: before the first mark of a pass, loops, calls */
+    PROFILE_YIELD, /* in the tap's yield hook, called within parts, about once a millisecond */
+    PROFILE_OTHER, /* no part: before the first mark of a pass, loops, calls */
     PROFILE_PARTS,
     PROFILE_ATTENTION = PROFILE_PARTS /* events only: scores, softmax and values of a layer */
 };
@@ -68,16 +69,19 @@ typedef struct {
     int chunk;                /* tokens of a pass at most */
     bool events;              /* keep them for a trace */
     const Tap *tap;           /* the yield to call, or NULL; borrowed */
-    uint64_t (*now_ns)(void); /* NULL: clock_now_ns */
+    uint64_t (*now_ns)(void); /* NULL: kernels/ticks.h */
 } ProfileOptions;
 
 typedef struct {
     const Gpt2 *model;
     ProfileOptions options;
     int n_layers;
+    TickClock clock;
     uint64_t begin_ns, end_ns;
     uint64_t last_ns;        /* the end of the part before */
     uint64_t yielded_ns;     /* since then, in the yield hook */
+    uint64_t yield_ns;       /* when the hook returned last */
+    int n_yields;            /* since the mark before, or since the hook was called */
     uint64_t token_start_ns; /* of the present one, with what was skipped since taken off */
     uint64_t skipped_ns;     /* within begin .. end, but nobody's: profile_skip */
     ProfilePhase phase;      /* the present one */

@@ -223,7 +223,7 @@ static bool timed_yield(void *ctx)
 {
     Profile *p = ctx;
 
-    if (++p->n_yields < FEW_YIELDS && p->last_ns - p->yield_ns < YIELD_NS)
+    if (++p->n_yields < FEW_YIELDS && p->last_ns < p->yield_ns + YIELD_NS)
         return true;
     p->n_yields = 0;
     const uint64_t start = read_clock(p);

@@ -290,10 +290,8 @@ static ErrCode profile(const ProfileArgs *a, int cpu, Err *err)
     if (m == NULL)
         return err_set(err, ERR_MEMORY, "out of memory");
     process_cpu_name(cpu_name);
-    m->report = (ProfileReport){.version = LLORCH_VERSION,
-                                .compiler = cli_compiler(),
-                                .cpu_name = cpu_name,
-                                .cpu = cpu};
+    m->report = (ProfileReport){
+        .version = LLORCH_VERSION, .compiler = cli_compiler(), .cpu_name = cpu_name, .cpu = cpu};
     code = profile_measure(m, &a->subject, err);
     if (code == ERR_OK)
         code = show(a, &m->report, err);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "backend/cpu_backend.h"
+#include "common/clock.h"
 #include "tokenizer/utf8_stream.h"
 #include "worker/events.h"
 
@@ -64,17 +65,19 @@ static ErrCode make_room(ProfileJob *job, Err *err)
         return code;
     if (!arena_plan(&bytes, n_tokens, sizeof(int32_t)) ||
         !arena_plan(&bytes, n_tokens, sizeof(uint64_t)) ||
+        !arena_plan(&bytes, n_tokens, sizeof(uint64_t)) ||
         !arena_plan(&bytes, n_prompt, sizeof(int32_t)) || !arena_plan(&bytes, n_text, 1))
         return err_set(err, ERR_LIMIT, "a request of this size is too large");
     if ((code = arena_init(&job->room, bytes, "request", err)) != ERR_OK)
         return code;
     job->sampler = sampler_new(&job->room, job->rig->k, n_candidates(job));
     job->ids = arena_alloc(&job->room, n_tokens, sizeof(int32_t));
+    job->times = arena_alloc(&job->room, n_tokens, sizeof(uint64_t));
     job->sorted = arena_alloc(&job->room, n_tokens, sizeof(uint64_t));
     if (job->prompt != NULL)
         job->prompt_ids = arena_alloc(&job->room, n_prompt, sizeof(int32_t));
     job->text = arena_alloc(&job->room, n_text, 1);
-    if (job->sampler == NULL || job->ids == NULL || job->sorted == NULL ||
+    if (job->sampler == NULL || job->ids == NULL || job->times == NULL || job->sorted == NULL ||
         job->prompt_ids == NULL || job->text == NULL)
         return err_set(err, ERR_MEMORY, "out of memory for the request");
     return ERR_OK;
@@ -192,11 +195,13 @@ static ErrCode give_token(ProfileJob *job, const ProfileWatch *w, int i, Utf8Str
 }
 
 /* The other end reads, which is the client's work. */
-static ErrCode end_token(ProfileJob *job, const ProfileWatch *w, Err *err)
+static ErrCode end_token(ProfileJob *job, const ProfileWatch *w, int i, Err *err)
 {
     if (w->profile != NULL)
         profile_token(w->profile);
+    job->times[i] = clock_now_ns() - job->start_ns;
     const ErrCode code = profile_wire_drain(&job->wire, err);
+    job->start_ns = clock_now_ns();
     if (w->profile != NULL)
         profile_skip(w->profile);
     if (w->memory != NULL) {
@@ -217,7 +222,7 @@ static ErrCode run_request(ProfileJob *job, const ProfileWatch *w, const Tap *ta
         if (code == ERR_OK)
             code = give_token(job, w, i, &stream, err);
         if (code == ERR_OK)
-            code = end_token(job, w, err);
+            code = end_token(job, w, i, err);
     }
     return code;
 }
@@ -235,6 +240,7 @@ ErrCode profile_job_run(ProfileJob *job, const ProfileWatch *w, Err *err)
         tap = memory_tap(w->memory, w->tap);
     else if (w->tap != NULL)
         tap = *w->tap;
+    job->start_ns = clock_now_ns();
     if (w->profile != NULL)
         profile_begin(w->profile);
     code = run_request(job, w, &tap, err);

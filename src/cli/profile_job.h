@@ -30,8 +30,10 @@ typedef struct {
 
     TokenizerScratch *scratch;
     Sampler *sampler;
-    char *text;       /* of one token */
-    uint64_t *sorted; /* [n_tokens]: for who counts */
+    char *text;        /* of one token */
+    uint64_t *times;   /* [n_tokens], ns: of the last run, whoever looked, from token to token */
+    uint64_t *sorted;  /* [n_tokens]: for who counts */
+    uint64_t start_ns; /* of the present token */
     JsonBuf event;
     ProfileWire wire;
     Arena room;

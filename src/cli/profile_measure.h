@@ -43,8 +43,9 @@ typedef struct {
     JsonBuf text;
 } ProfileMeasured;
 
-/* m is zeroed but for the report's machine and program. Errors: those of loading; ERR_USAGE for what does not fit the model, ERR_CANCELLED
- * after Ctrl-C. Memory: profile_measured_free, also after an error. */
+/* m is zeroed but for the report's machine and program. Errors: those of loading; ERR_USAGE for
+ * what does not fit the model, ERR_CANCELLED after Ctrl-C. Memory: profile_measured_free, also
+ * after an error. */
 ErrCode profile_measure(ProfileMeasured *m, const ProfileSubject *s, Err *err) ERR_CHECK;
 void profile_measured_free(ProfileMeasured *m);
 

@@ -1,6 +1,6 @@
 /* profile/show.h: a profile for people and for programs: a table, JSON, a page, a trace.
  *
- * May include: common, kernels, report. */
+ * May include: common, kernels. */
 #ifndef LLORCH_PROFILE_SHOW_H
 #define LLORCH_PROFILE_SHOW_H
 
@@ -14,7 +14,8 @@
 #include "profile/memory.h"
 #include "profile/profile.h"
 
-/* What the profile itself costs: runs with and without it, in turns. */
+/* What the profile itself costs: runs with and without it, in turns, by the median of their tokens'
+ * latencies. */
 typedef struct {
     int pairs;    /* 0: not measured */
     double ratio; /* median of with / without */

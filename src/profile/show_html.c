@@ -39,6 +39,17 @@ static double ms(uint64_t ns)
 
 /* ---- Facts ---- */
 
+/* A token that waited for a neighbour's time slice would make all others flat. */
+enum { TALL = 4 };
+
+static ProfileLatency latency_of(const ProfileReport *r)
+{
+    const int n = r->profile->n_tokens - 1;
+
+    memcpy(r->room, r->profile->token_ns + 1, (size_t)n * sizeof *r->room);
+    return profile_latency(r->room, n);
+}
+
 static void add_facts(JsonBuf *out, const ProfileReport *r)
 {
     const Profile *p = r->profile;
@@ -54,8 +65,7 @@ static void add_facts(JsonBuf *out, const ProfileReport *r)
     page_fact(out, "prompt", "%d tokens, %.1f a second", p->options.n_prompt,
               profile_prompt_rate(p));
     if (n > 0) {
-        memcpy(r->room, p->token_ns + 1, (size_t)n * sizeof *r->room);
-        const ProfileLatency l = profile_latency(r->room, n);
+        const ProfileLatency l = latency_of(r);
 
         page_fact(out, "decode", "%d tokens, %.1f a second", n, profile_decode_rate(p));
         page_fact(out, "a token", "mean %.3f, min %.3f, p50 %.3f, p95 %.3f, p99 %.3f, max %.3f ms",
@@ -70,6 +80,24 @@ static void add_facts(JsonBuf *out, const ProfileReport *r)
 
 /* ---- Charts ---- */
 
+/* Cuts bars above most; how many. */
+static int cut_bars(double *values, int n_bars, double most)
+{
+    int n_cut = 0;
+
+    for (int bar = 0; bar < n_bars; bar++) {
+        double *parts = values + bar * GROUPS;
+        double sum = 0.0;
+
+        for (int g = 0; g < GROUPS; g++)
+            sum += parts[g];
+        for (int g = 0; sum > most && g < GROUPS; g++)
+            parts[g] *= most / sum;
+        n_cut += sum > most;
+    }
+    return n_cut;
+}
+
 /* Bars of a token each, or of the mean of some where there are many. */
 static void add_bars(JsonBuf *out, const ProfileReport *r)
 {
@@ -77,7 +105,8 @@ static void add_bars(JsonBuf *out, const ProfileReport *r)
     const int n = p->n_tokens - 1, each = (n - 1) / MAX_BARS + 1;
     const int n_bars = (n + each - 1) / each;
     double values[MAX_BARS * GROUPS] = {0.0};
-    char caption[160];
+    const double most = TALL * ms(latency_of(r).p50_ns);
+    char caption[160], cut[80] = "";
 
     for (int i = 0; i < n; i++) {
         const int bar = i / each;
@@ -87,11 +116,14 @@ static void add_bars(JsonBuf *out, const ProfileReport *r)
         for (int part = 0; part < PROFILE_PARTS; part++)
             values[bar * GROUPS + group_of(part)] += ms(parts[part]) / of;
     }
+    const int n_cut = cut_bars(values, n_bars, most);
+    if (n_cut > 0)
+        (void)snprintf(cut, sizeof cut, "; bars shortened to %.3g ms: %d", most, n_cut);
     if (each > 1)
         (void)snprintf(caption, sizeof caption,
-                       "Where the time of each decoded token goes: means of %d tokens a bar", each);
+                       "Where the time of decoded tokens goes: means of %d a bar%s", each, cut);
     else
-        (void)snprintf(caption, sizeof caption, "Where the time of each decoded token goes");
+        (void)snprintf(caption, sizeof caption, "Where the time of each decoded token goes%s", cut);
     const ChartAxes axes = {.caption = caption,
                             .x_label = each > 1 ? "bar" : "token",
                             .y_label = "ms",
@@ -106,6 +138,7 @@ static void add_latency(JsonBuf *out, const ProfileReport *r)
     const Profile *p = r->profile;
     double *y = (double *)(void *)r->room; /* as wide, and free at the moment */
     const int n = p->n_tokens - 1;
+    const ProfileLatency l = latency_of(r);
 
     _Static_assert(sizeof(double) == sizeof *r->room, "room for numbers of either kind");
     for (int i = 0; i < n; i++) {
@@ -119,6 +152,7 @@ static void add_latency(JsonBuf *out, const ProfileReport *r)
                             .y_label = "ms",
                             .first_x = 1,
                             .n = n,
+                            .log_y = l.max_ns > TALL * l.p50_ns,
                             .limit = NAN};
     chart_lines(out, &axes, &line, 1);
 }

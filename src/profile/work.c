@@ -1,6 +1,6 @@
 /* profile/work.c: see work.h. The operations are those of docs/numerics.md.
  *
- * May include: common, kernels, layers, model. */
+ * May include: common, kernels, model. */
 #include "profile/work.h"
 
 enum { F32 = 4 };

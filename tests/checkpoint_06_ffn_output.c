@@ -9,7 +9,7 @@ static float *run(const CheckModel *m, const Ffn *f, const Kernels *isa, const f
     float *y = check_buffer((size_t)n * (size_t)f->c_proj.w.n);
     float *hidden = check_buffer((size_t)n * (size_t)f->c_fc.w.n);
 
-    if (!ffn_forward(f, isa, y, x, n, hidden, check_scratch(m, n), NULL))
+    if (!ffn_forward(f, isa, y, x, n, 0, hidden, check_scratch(m, n), NULL))
         check_bail("ffn_forward stopped without a tap");
     return y;
 }
@@ -73,8 +73,7 @@ static void mistakes(const CheckModel *m)
     CHECK_NOT_CLOSE(run(m, &wrong, isa, in->data, n), want->data, want->n, TOL_FFN,
                     "%s caught: c_fc read as [out, in]", m->name);
     wrong = *right;
-    wrong.c_proj =
-        check_linear(check_unpack(proj), KERN_OUT_IN, proj->bias, proj->w.k, proj->w.n);
+    wrong.c_proj = check_linear(check_unpack(proj), KERN_OUT_IN, proj->bias, proj->w.k, proj->w.n);
     CHECK_NOT_CLOSE(run(m, &wrong, isa, in->data, n), want->data, want->n, TOL_FFN,
                     "%s caught: c_proj read as [out, in]", m->name);
     wrong = *right;

@@ -82,7 +82,7 @@ static float *feed(const Parts *p, const float *x)
 {
     float *y = check_buffer((size_t)p->n * (size_t)p->b->ln_1.dim);
 
-    (void)ffn_forward(&p->b->ffn, p->isa, y, x, p->n, p->r->room.hidden,
+    (void)ffn_forward(&p->b->ffn, p->isa, y, x, p->n, 0, p->r->room.hidden,
                       p->r->room.attention.scratch, NULL);
     return y;
 }

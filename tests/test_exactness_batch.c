@@ -119,7 +119,7 @@ static void step_slots(Batch *b, const Kernels *k, const Slot *slots, int n_slot
         attention_of_slots(&t->attention, k, slots, n_slots, n_rows, layer, room);
         k->add(x, room->branch, row(n_rows, dim));
         layer_norm_forward(&t->ln_2, k, room->norm, x, n_rows);
-        assert_true(ffn_forward(&t->ffn, k, room->branch, room->norm, n_rows, room->hidden,
+        assert_true(ffn_forward(&t->ffn, k, room->branch, room->norm, n_rows, layer, room->hidden,
                                 room->attention.scratch, NULL));
         k->add(x, room->branch, row(n_rows, dim));
     }

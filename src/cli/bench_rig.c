@@ -169,20 +169,26 @@ static ErrCode make_room(BenchRig *r, Err *err)
     return ERR_OK;
 }
 
-ErrCode bench_rig_init(BenchRig *r, KernType kv_type, Err *err)
+void bench_rig_weights(BenchRig *r)
 {
-    const Gpt2Config *c = &r->model.config;
     Range all = {NULL, NULL};
-    ErrCode code;
 
-    if (c->n_ctx < BENCH_MIN_CONTEXT)
-        return err_set(err, ERR_LIMIT, "a context of %d positions is too short, at least %d",
-                       c->n_ctx, BENCH_MIN_CONTEXT);
     (void)weights_each(&r->model, add_range, &all);
     r->weights = all.begin;
     r->weights_bytes = (size_t)(all.end - all.begin);
     r->product_bytes = 0;
     (void)each_linear(&r->model, add_bytes, &r->product_bytes);
+}
+
+ErrCode bench_rig_init(BenchRig *r, KernType kv_type, Err *err)
+{
+    const Gpt2Config *c = &r->model.config;
+    ErrCode code;
+
+    if (c->n_ctx < BENCH_MIN_CONTEXT)
+        return err_set(err, ERR_LIMIT, "a context of %d positions is too short, at least %d",
+                       c->n_ctx, BENCH_MIN_CONTEXT);
+    bench_rig_weights(r);
     code = gpt2_run_init(&r->run, &r->model, r->k, c->n_ctx, CPU_BACKEND_CHUNK, kv_type, err);
     if (code == ERR_OK)
         code = fill_cache(r, err);

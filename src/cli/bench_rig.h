@@ -47,6 +47,11 @@ typedef struct {
  * (context too short), ERR_MEMORY and those of gpt2_run_init. Memory: bench_rig_free, also after an
  * error. */
 ErrCode bench_rig_init(BenchRig *r, KernType kv_type, Err *err) ERR_CHECK;
+
+/* Finds weights, weights_bytes and product_bytes of r->model, which is all that the probes need
+ * beside r->probe; bench_rig_init does it. */
+void bench_rig_weights(BenchRig *r);
+
 void bench_rig_free(BenchRig *r); /* a zeroed one is allowed */
 
 /* What is timed. n: context, tokens or rows. Errors: ERR_CANCELLED after Ctrl-C. */

@@ -30,6 +30,7 @@ const CliCommand *cli_commands(void)
         {"quantize", "write a model as GGUF with smaller weights", cli_quantize},
         {"pack", "write a model as a file that is served at once", cli_pack},
         {"bench", "measure this machine's speed next to what it can do", cli_bench},
+        {"profile", "show where the time and the memory of a request go", cli_profile},
         {NULL, NULL, NULL}};
 
     return commands;

@@ -43,6 +43,7 @@ int cli_pack(int argc, char **argv);
 int cli_bench(int argc, char **argv);
 int cli_explain(int argc, char **argv);
 int cli_eval(int argc, char **argv);
+int cli_profile(int argc, char **argv);
 int cli_version(void); /* prints it; for main's --version */
 int cli_help(void);    /* the list of sub-commands; for main's --help */
 

@@ -16,9 +16,10 @@ typedef struct {
     Activation activation;
 } Ffn;
 
-/* Shapes  x, y: [n_tokens, dim], disjoint; hidden: [n_tokens, ffn_dim], overwritten.
+/* Shapes  x, y: [n_tokens, dim], disjoint; hidden: [n_tokens, ffn_dim], overwritten. layer: for the
+ * tap's marks only.
  * Returns false when the tap's yield asked to stop. */
-bool ffn_forward(const Ffn *f, const Kernels *k, float *y, const float *x, int n_tokens,
+bool ffn_forward(const Ffn *f, const Kernels *k, float *y, const float *x, int n_tokens, int layer,
                  float *hidden, void *scratch, const Tap *tap);
 
 #endif

@@ -138,8 +138,12 @@ static bool logits_of_row(Gpt2Run *run, int row, const Tap *tap)
     const float *x = run->x + (size_t)row * (size_t)m->config.dim;
 
     layer_norm_forward(&m->ln_f, run->k, run->last, x, 1);
-    return linear_forward(&m->head, run->k, run->logits, run->last, 1, run->room.attention.scratch,
-                          tap);
+    tap_mark(tap, TAP_PART_LN_F, -1);
+    if (!linear_forward(&m->head, run->k, run->logits, run->last, 1, run->room.attention.scratch,
+                        tap))
+        return false;
+    tap_mark(tap, TAP_PART_HEAD, -1);
+    return true;
 }
 
 /* With an observer every row's logits are computed and shown, else only the last one's. */
@@ -173,6 +177,7 @@ ErrCode gpt2_forward(Gpt2Run *run, const int32_t *ids, int n, bool want_logits, 
     if (code != ERR_OK)
         return code;
     embedding_forward(&m->embedding, run->k, run->x, ids, n, start_pos);
+    tap_mark(tap, TAP_PART_EMBEDDING, -1);
     tap_emit(tap, TAP_EMBEDDINGS, -1, start_pos, n, dim, (size_t)dim, run->x);
 
     for (int layer = 0; layer < m->config.n_layers; layer++) {

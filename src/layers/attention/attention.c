@@ -43,16 +43,19 @@ static void observe_row(const Attention *a, const Kernels *k, const float *q, co
  * columns of the merged rows. */
 static void attend_queries(const Attention *a, const Kernels *k, float *merged, const float *q,
                            size_t stride, int n, int pos, int layer, int head, const KvCache *cache,
-                           const AttentionRoom *room)
+                           const AttentionRoom *room, const Tap *tap)
 {
     const size_t row = kern_pad((size_t)cache->n_ctx);
     float inv[KERN_QUERIES];
 
     scores_forward(k, room->rows, row, q, stride, n, cache, layer, head, pos + 1, a->scale);
+    tap_mark(tap, TAP_PART_SCORES, layer);
     for (int j = 0; j < n; j++)
         inv[j] = scores_softmax(k, room->rows + (size_t)j * row, pos + 1 + j);
+    tap_mark(tap, TAP_PART_SOFTMAX, layer);
     output_values(k, merged, (size_t)a->n_heads * (size_t)a->head_dim, room->rows, row, inv, n,
                   cache, layer, head, pos + 1);
+    tap_mark(tap, TAP_PART_VALUES, layer);
 }
 
 static bool attend(const Attention *a, const Kernels *k, const QkvView *view, int n_tokens,
@@ -72,7 +75,7 @@ static bool attend(const Attention *a, const Kernels *k, const QkvView *view, in
 
             attend_queries(a, k, room->merged + (size_t)t * dim + column,
                            view->q + (size_t)t * view->stride + column, view->stride, n,
-                           start_pos + t, layer, h, cache, room);
+                           start_pos + t, layer, h, cache, room, tap);
             if (!tap_yield(tap)) /* a head of all queries takes the scalar table too long */
                 return false;
         }
@@ -90,15 +93,18 @@ ErrCode attention_forward(const Attention *a, const Kernels *k, float *y, const 
 
     if (!qkv_forward(&a->qkv, k, &view, room->combined, x, n_tokens, room->scratch, tap))
         return err_set(err, ERR_CANCELLED, "cancelled");
+    tap_mark(tap, TAP_PART_QKV, layer);
     tap_emit(tap, TAP_Q, layer, start_pos, n_tokens, dim, view.stride, view.q);
     tap_emit(tap, TAP_K, layer, start_pos, n_tokens, dim, view.stride, view.k);
     tap_emit(tap, TAP_V, layer, start_pos, n_tokens, dim, view.stride, view.v);
     code = kv_cache_write(cache, k, layer, start_pos, view.k, view.v, view.stride, n_tokens, err);
     if (code != ERR_OK)
         return code;
+    tap_mark(tap, TAP_PART_CACHE, layer);
     if (!attend(a, k, &view, n_tokens, start_pos, layer, cache, room, tap) ||
         !output_forward(&a->output, k, y, room->merged, n_tokens, room->scratch, tap))
         return err_set(err, ERR_CANCELLED, "cancelled");
+    tap_mark(tap, TAP_PART_C_PROJ, layer);
     tap_emit(tap, TAP_ATTN_OUTPUT, layer, start_pos, n_tokens, dim, (size_t)dim, y);
     return ERR_OK;
 }

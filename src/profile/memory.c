@@ -72,12 +72,18 @@ void memory_close(Memory *m)
     m->statm = -1;
 }
 
-static void find_peak(Memory *m)
+/* The system updates its own figure now and then only. */
+static void find_peak(Memory *m, uint64_t resident)
 {
     struct rusage usage;
+    uint64_t peak = 0;
 
     if (getrusage(RUSAGE_SELF, &usage) == 0)
-        m->peak_resident_bytes = (uint64_t)usage.ru_maxrss * 1024;
+        peak = (uint64_t)usage.ru_maxrss * 1024;
+    if (resident > peak)
+        peak = resident;
+    if (peak > m->peak_resident_bytes)
+        m->peak_resident_bytes = peak;
 }
 
 void memory_look(Memory *m, int stage)
@@ -95,7 +101,7 @@ void memory_look(Memory *m, int stage)
         if (m->steady && stage != PROFILE_HTTP)
             m->steady_allocated_bytes += m->live_bytes - before;
     }
-    find_peak(m);
+    find_peak(m, s->resident_bytes);
 }
 
 void memory_skip(Memory *m)

@@ -8,6 +8,7 @@
 #ifndef LLORCH_CHECKPOINT_CAPTURE_H
 #define LLORCH_CHECKPOINT_CAPTURE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "checkpoint/compare.h"
@@ -28,6 +29,8 @@ enum { CAPTURE_NAME_BYTES = 40 };
 typedef struct {
     char name[CAPTURE_NAME_BYTES]; /* "checkpoint_01_ln1_output" */
     CompareView view;              /* shape as in the file; data owned by the capture's arena */
+    TapStage stage;                /* TAP_STAGE_COUNT: made after the pass */
+    int layer;                     /* -1: outside the blocks */
 } CaptureTensor;
 
 typedef struct {
@@ -37,8 +40,9 @@ typedef struct {
     int n_ids;
     const CaptureTensor *tensors; /* [n_tensors], owned */
     int n_tensors;
-    const float **stages; /* [n_layers, TAP_STAGE_COUNT], owned; what lies outside the blocks stands
-                             with layer 0. Of the other layers NULL unless all was kept */
+    float **stages; /* [n_layers, TAP_STAGE_COUNT], owned, for capture_stage; what lies outside the
+                       blocks stands with layer 0 */
+    bool finite; /* the logits of the last row are */
     Arena arena;
     Gpt2Run run; /* as it stands after the prompt: its cache holds n_ids positions, its logits are
                     the last row's */
@@ -54,8 +58,9 @@ typedef struct {
 ErrCode capture_run(Capture *c, const Gpt2 *m, const Kernels *k, const int32_t *ids, int n_ids,
                     int n_extra, const Gpt2Progress *progress, Err *err) ERR_CHECK;
 
-/* The same, and keeps every stage of every layer for capture_stage. Errors: also ERR_LIMIT when
- * that would take more than CAPTURE_MAX_BYTES. */
+/* The same, and keeps every stage of every layer for capture_stage. A last row that is not finite is
+ * no error here: finite is then false, and checkpoint_11_probs undefined. Errors: also ERR_LIMIT
+ * when all that would take more than CAPTURE_MAX_BYTES. */
 ErrCode capture_run_all(Capture *c, const Gpt2 *m, const Kernels *k, const int32_t *ids, int n_ids,
                         int n_extra, const Gpt2Progress *progress, Err *err) ERR_CHECK;
 void capture_free(Capture *c); /* a zeroed Capture is allowed */

@@ -35,6 +35,8 @@ typedef struct {
     const char *expect;    /* NULL, or a name that expect.h knows */
     const int32_t *ids;    /* [n_ids]: the prompt for VERIFY_SELF; NULL: VERIFY_PROMPT */
     int n_ids;
+    bool keep_all; /* VerifyResult.capture keeps every stage of every layer; for VERIFY_SELF it
+                      does anyway */
 } VerifyOptions;
 
 /* How far the output of a block is off, and what the block added to that. */
@@ -47,7 +49,7 @@ typedef struct {
 typedef struct {
     VerdictTable table;           /* in the order of the checkpoints; of a double pass in the order
                                      of the computation, then the rest */
-    Capture capture;              /* of the prompt; every stage of every layer when self is set */
+    Capture capture;              /* of the prompt */
     bool self;                    /* the reference was the double pass ... */
     bool fallback;                /* ... because nothing was asked for and there was no folder */
     char reference[VERIFY_TEXT_BYTES]; /* what it was, in words */

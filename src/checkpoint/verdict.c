@@ -262,6 +262,11 @@ static void side_cells(TermTable *table, const char *side, double value, const C
     term_table_cell(table, TERM_PLAIN, "%zu", s->n_inf);
 }
 
+static bool is_of_ids(const Comparison *c)
+{
+    return c->verdict != COMPARE_NOT_FINITE && c->verdict != COMPARE_MASK && isnan(c->worst);
+}
+
 void verdict_format_statistics(const VerdictTable *t, JsonBuf *out, bool colour)
 {
     static const char *const headings[] = {"check",    "max rel", "mean abs", "1 - cosine",
@@ -274,9 +279,8 @@ void verdict_format_statistics(const VerdictTable *t, JsonBuf *out, bool colour)
         const VerdictRow *row = &t->rows[i];
         const Comparison *c = &row->figures;
 
-        /* Rows of single ids have no statistics. */
-        if (!row->measured || c->sides[0].max < c->sides[0].min ||
-            (c->sides[0].max == 0.0 && c->sides[0].min == 0.0 && isnan(c->worst)))
+        /* Ids have no statistics, and two of our own tensors have the same. */
+        if (!row->measured || row->own || is_of_ids(c))
             continue;
         term_table_cell(&table, TERM_PLAIN, "%s", row->name);
         number_cell(&table, true, TERM_PLAIN, c->max_rel);

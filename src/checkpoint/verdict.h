@@ -41,7 +41,7 @@ typedef struct {
     bool has_local;
     Comparison local;
     char local_place[VERDICT_PLACE_BYTES];
-    char note[VERDICT_NOTE_BYTES];   /* why not validated, or what failed; may be empty */
+    char note[VERDICT_NOTE_BYTES]; /* why not validated, or what failed; may be empty */
 } VerdictRow;
 
 typedef struct {

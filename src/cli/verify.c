@@ -204,8 +204,7 @@ static int print_result(const VerifyArgs *a, const VerifyResult *r, const Verify
 }
 
 /* Everything that is shown or kept of a result; the exit status. */
-static int report(const VerifyArgs *a, const VerifyResult *r, CliPrompt *prompt,
-                  const CliLoaded *l)
+static int report(const VerifyArgs *a, const VerifyResult *r, CliPrompt *prompt, const CliLoaded *l)
 {
     const VerifyMeta meta = meta_of(r, prompt, l);
     const int status = print_result(a, r, &meta);

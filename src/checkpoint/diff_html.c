@@ -146,11 +146,13 @@ static void bits_paragraph(JsonBuf *out, const TensorDiff *row)
 /* All that is shown of one tensor besides its row in the table and its map. */
 static void detail(JsonBuf *out, const TensorDiff *row)
 {
+    ErrorHistogram h = {{0}};
+
+    error_chart_add(&h, &row->figures);
     sides_table(out, &row->figures);
     bits_paragraph(out, row);
     page_section(out, "Size of the differences", NULL);
-    error_chart_histogram(out, "values by |A - B|: each bar begins at the number below it",
-                          &row->figures);
+    error_chart_histogram(out, "values by |A - B|: each bar begins at the number below it", &h);
     if (row->n_elements > 0) {
         page_section(out, "Worst elements", "In the order of |A - B| / max(1, |B|).");
         elements_table(out, row);
@@ -167,7 +169,7 @@ static void one_map(JsonBuf *out, const TensorDiff *row)
     ErrorHeat stretched;
     ChartHeat heat;
 
-    error_chart_stretch(&stretched, &row->map);
+    error_chart_stretch(&stretched, &row->map, &row->shape);
     heat = error_chart_heat(&stretched, row->name, NULL);
     chart_heat(out, &heat);
 }
@@ -178,14 +180,14 @@ static void maps_of_all(JsonBuf *out, const Diff *d)
     ErrorHeat stretched;
     ChartHeat heat;
 
-    error_chart_stretch(&stretched, &d->rows[d->worst].map);
-    heat = error_chart_heat(&stretched, d->rows[d->worst].name, "errors");
+    error_chart_stretch(&stretched, &d->rows[d->worst].map, &d->rows[d->worst].shape);
+    heat = error_chart_heat(&stretched, d->rows[d->worst].name, NULL);
     chart_choice_begin(out, "errors", "tensor", &heat);
     for (int i = 0; i < d->n_rows; i++) {
         if (i == d->worst || !has_map(&d->rows[i]))
             continue;
-        error_chart_stretch(&stretched, &d->rows[i].map);
-        heat = error_chart_heat(&stretched, d->rows[i].name, "errors");
+        error_chart_stretch(&stretched, &d->rows[i].map, &d->rows[i].shape);
+        heat = error_chart_heat(&stretched, d->rows[i].name, NULL);
         chart_choice_add(out, &heat);
     }
     chart_choice_end(out);

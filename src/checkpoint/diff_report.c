@@ -170,18 +170,20 @@ static void print_bar(JsonBuf *out, uint64_t count, uint64_t most)
 
 static void print_histogram(JsonBuf *out, const Comparison *c)
 {
+    ErrorHistogram h = {{0}};
     int first, last;
     uint64_t most = 0;
 
-    error_chart_range(c, &first, &last);
-    for (int i = first; i <= last; i++)
-        most = c->decades[i] > most ? c->decades[i] : most;
-    if (most == 0)
+    error_chart_add(&h, c);
+    if (!error_chart_range(&h, &first, &last))
         return;
+    for (int i = first; i <= last; i++)
+        most = h.counts[i] > most ? h.counts[i] : most;
     json_buf_printf(out, "\n|A - B| from  values\n");
     for (int i = first; i <= last; i++) {
-        json_buf_printf(out, "%12s %7u  ", error_chart_decade(i), (unsigned)c->decades[i]);
-        print_bar(out, c->decades[i], most);
+        json_buf_printf(out, "%12s %7llu  ", error_chart_decade(i),
+                        (unsigned long long)h.counts[i]);
+        print_bar(out, h.counts[i], most);
     }
 }
 
@@ -189,7 +191,7 @@ static void print_heat(JsonBuf *out, const TensorDiff *row, bool colour, int wid
 {
     ErrorHeat heat;
 
-    error_chart_stretch(&heat, &row->map);
+    error_chart_stretch(&heat, &row->map, &row->shape);
     if (heat.rows == 0 || row->n_bits == 0)
         return;
     json_buf_printf(out, "\nwhere: the last axis across, all others down\n");

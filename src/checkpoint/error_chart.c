@@ -3,8 +3,10 @@
  * May include: common, report. */
 #include "checkpoint/error_chart.h"
 
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 const char *error_chart_decade(int i)
 {
@@ -15,38 +17,55 @@ const char *error_chart_decade(int i)
     return names[i];
 }
 
-void error_chart_range(const Comparison *c, int *first, int *last)
+void error_chart_add(ErrorHistogram *h, const Comparison *c)
 {
-    *first = 0;
-    *last = 0;
-    for (int i = COMPARE_DECADES - 1; i >= 0; i--)
-        if (c->decades[i] > 0)
-            *first = i;
     for (int i = 0; i < COMPARE_DECADES; i++)
-        if (c->decades[i] > 0)
-            *last = i;
+        h->counts[i] += c->decades[i];
 }
 
-void error_chart_histogram(JsonBuf *out, const char *caption, const Comparison *c)
+bool error_chart_range(const ErrorHistogram *h, int *first, int *last)
+{
+    *first = COMPARE_DECADES;
+    *last = -1;
+    for (int i = 0; i < COMPARE_DECADES; i++)
+        if (h->counts[i] > 0) {
+            *first = i < *first ? i : *first;
+            *last = i;
+        }
+    return *last >= 0;
+}
+
+void error_chart_histogram(JsonBuf *out, const char *caption, const ErrorHistogram *h)
 {
     const char *names[COMPARE_DECADES];
-    uint64_t counts[COMPARE_DECADES];
     int first, last;
 
-    error_chart_range(c, &first, &last);
-    for (int i = first; i <= last; i++) {
+    if (!error_chart_range(h, &first, &last))
+        return;
+    for (int i = first; i <= last; i++)
         names[i - first] = error_chart_decade(i);
-        counts[i - first] = c->decades[i];
-    }
-    chart_histogram(out, caption, names, counts, last - first + 1);
+    chart_histogram(out, caption, names, h->counts + first, last - first + 1);
 }
 
-void error_chart_stretch(ErrorHeat *heat, const CompareMap *map)
+static void set_whole(ErrorHeat *heat, const CompareView *shape)
+{
+    const size_t n = shape != NULL ? compare_count(shape) : 0;
+    const size_t columns = n > 0 && shape->n_dims > 0 ? shape->dims[shape->n_dims - 1] : 1;
+
+    /* Sizes are labels here; more than an int are not drawn. */
+    if (n == 0 || n > INT_MAX)
+        return;
+    heat->whole_columns = (int)columns;
+    heat->whole_rows = (int)(n / columns);
+}
+
+void error_chart_stretch(ErrorHeat *heat, const CompareMap *map, const CompareView *shape)
 {
     const int n = map->rows * map->columns;
     int most = 0;
 
     *heat = (ErrorHeat){.rows = map->rows, .columns = map->columns};
+    set_whole(heat, shape);
     for (int i = 0; i < n; i++)
         most = map->cells[i] > most ? map->cells[i] : most;
     for (int i = 0; i < n; i++)
@@ -61,6 +80,29 @@ void error_chart_stretch(ErrorHeat *heat, const CompareMap *map)
         snprintf(heat->top, sizeof heat->top, "%.1e", pow(10.0, (most - 1) * 9.0 / 254.0 - 9.0));
 }
 
+static void halve(ErrorHeat *heat)
+{
+    const int columns = (heat->columns + 1) / 2, rows = (heat->rows + 1) / 2;
+    ErrorHeat small = *heat;
+
+    memset(small.cells, 0, sizeof small.cells);
+    for (int i = 0; i < heat->rows * heat->columns; i++) {
+        const int row = i / heat->columns / 2, column = i % heat->columns / 2;
+        uint8_t *cell = &small.cells[row * columns + column];
+
+        *cell = heat->cells[i] > *cell ? heat->cells[i] : *cell;
+    }
+    small.rows = rows;
+    small.columns = columns;
+    *heat = small;
+}
+
+void error_chart_shrink(ErrorHeat *heat, int times)
+{
+    for (int i = 0; i < times; i++)
+        halve(heat);
+}
+
 ChartHeat error_chart_heat(const ErrorHeat *heat, const char *caption, const char *id)
 {
     return (ChartHeat){.caption = caption,
@@ -71,5 +113,7 @@ ChartHeat error_chart_heat(const ErrorHeat *heat, const char *caption, const cha
                        .id = id,
                        .cells = heat->cells,
                        .rows = heat->rows,
-                       .columns = heat->columns};
+                       .columns = heat->columns,
+                       .whole_rows = heat->whole_rows,
+                       .whole_columns = heat->whole_columns};
 }

@@ -5,6 +5,7 @@
 #ifndef LLORCH_CHECKPOINT_ERROR_CHART_H
 #define LLORCH_CHECKPOINT_ERROR_CHART_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "checkpoint/compare.h"
@@ -15,23 +16,35 @@
  * one), ..., ">=100". */
 const char *error_chart_decade(int i);
 
-/* The decades to draw: from *first to *last, all that hold anything. With no element at all both
- * are 0. */
-void error_chart_range(const Comparison *c, int *first, int *last);
+/* A histogram of log10 |a - b|, of one comparison or, added up, of several. */
+typedef struct {
+    uint64_t counts[COMPARE_DECADES];
+} ErrorHistogram;
 
-/* Appends the histogram of log10 |a - b|. */
-void error_chart_histogram(JsonBuf *out, const char *caption, const Comparison *c);
+void error_chart_add(ErrorHistogram *h, const Comparison *c);
+
+/* The decades to draw: from *first to *last, all that hold anything. False: none does. */
+bool error_chart_range(const ErrorHistogram *h, int *first, int *last);
+
+/* Appends the chart, nothing for an empty one. */
+void error_chart_histogram(JsonBuf *out, const char *caption, const ErrorHistogram *h);
 
 enum { ERROR_HEAT_LABEL_BYTES = 16 };
 
 /* A map whose largest error has the strongest shade. */
 typedef struct {
-    int rows, columns; /* 0 when there is no map */
+    int rows, columns;             /* 0 when there is no map */
+    int whole_rows, whole_columns; /* of the tensors, 0: unknown */
     uint8_t cells[COMPARE_MAP_ROWS * COMPARE_MAP_COLUMNS];
     char top[ERROR_HEAT_LABEL_BYTES]; /* what the strongest shade means: "1.2e-06" */
 } ErrorHeat;
 
-void error_chart_stretch(ErrorHeat *heat, const CompareMap *map);
+/* shape: of the tensors, with or without data; NULL: unknown. */
+void error_chart_stretch(ErrorHeat *heat, const CompareMap *map, const CompareView *shape);
+
+/* Halves both sides (where there are two) times times, each cell the largest of those it
+ * replaces. */
+void error_chart_shrink(ErrorHeat *heat, int times);
 
 /* The same as chart.h draws it. The chart borrows heat and caption. */
 ChartHeat error_chart_heat(const ErrorHeat *heat, const char *caption, const char *id);

@@ -230,8 +230,8 @@ static void masked_scores_may_be_minus_infinity(void **state)
 
 static void a_stretched_map_uses_the_whole_scale(void **state)
 {
-    const float a[4] = {0.0f, 1e-9f, 1e-7f, 1e-6f}, b[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-    const CompareView x = compare_vector(a, 4), y = compare_vector(b, 4);
+    const float a[5] = {0.0f, 1e-8f, 1e-5f, 1e-4f, 1e-6f}, b[5] = {0};
+    const CompareView x = compare_vector(a, 5), y = compare_vector(b, 5);
     CompareMap map;
     ErrorHeat heat;
 
@@ -239,16 +239,38 @@ static void a_stretched_map_uses_the_whole_scale(void **state)
     compare_map(&map, &x, &y);
     error_chart_stretch(&heat, &map, &x);
     assert_int_equal(heat.rows, 1);
-    assert_int_equal(heat.columns, 4);
+    assert_int_equal(heat.columns, 5);
+    assert_int_equal(heat.whole_rows, 1);
+    assert_int_equal(heat.whole_columns, 5);
     assert_int_equal(heat.cells[0], 0);
-    assert_int_equal(heat.cells[1], 1);
-    assert_in_range(heat.cells[2], 160, 180); /* two of three decades */
+    assert_int_equal(heat.cells[1], 1);       /* more than three decades below the largest */
+    assert_in_range(heat.cells[2], 160, 180); /* two thirds of the way up */
     assert_int_equal(heat.cells[3], 255);
-    assert_true(fabs(strtod(heat.top, NULL) - 1e-6) < 1e-7);
+    assert_in_range(heat.cells[4], 80, 95);
+    assert_true(fabs(strtod(heat.top, NULL) - 1e-4) < 1e-5);
+    assert_non_null(strstr(heat.bottom, "equal, faintest 1.0e-07"));
+}
+
+static void a_map_of_one_shade_is_labelled(void **state)
+{
+    const float a[2] = {0.0f, 3.0f}, b[2] = {0};
+    const CompareView x = compare_vector(a, 2), y = compare_vector(b, 2);
+    CompareMap map;
+    ErrorHeat heat;
+
+    (void)state;
+    compare_map(&map, &x, &y);
+    error_chart_stretch(&heat, &map, NULL);
+    assert_int_equal(heat.cells[0], 0);
+    assert_int_equal(heat.cells[1], 255);
+    assert_int_equal(heat.whole_columns, 0);
+    assert_string_equal(heat.bottom, "equal");
+    assert_string_equal(heat.top, "1 or more");
     compare_map(&map, &y, &y);
-    error_chart_stretch(&heat, &map, &x);
-    assert_int_equal(heat.cells[3], 0);
+    error_chart_stretch(&heat, &map, &y);
+    assert_int_equal(heat.cells[1], 0);
     assert_string_equal(heat.top, "no error");
+    assert_string_equal(heat.bottom, "equal");
 }
 
 static void a_shrunken_map_keeps_the_largest(void **state)
@@ -506,6 +528,7 @@ int main(void)
         cmocka_unit_test(a_tolerance_comes_from_the_name),
         cmocka_unit_test(masked_scores_may_be_minus_infinity),
         cmocka_unit_test(a_stretched_map_uses_the_whole_scale),
+        cmocka_unit_test(a_map_of_one_shade_is_labelled),
         cmocka_unit_test(a_shrunken_map_keeps_the_largest),
         cmocka_unit_test(histograms_add_up),
         cmocka_unit_test_setup_teardown(folders_are_matched_by_name, make_folders, remove_folders),

@@ -52,43 +52,80 @@ static void sides_table(JsonBuf *out, const Comparison *c)
     page_table_end(out);
 }
 
+static void figure_cells(JsonBuf *out, const Diff *d, const TensorDiff *row)
+{
+    const Comparison *c = &row->figures;
+    char text[COMPARE_TEXT_BYTES], rule[DIFF_RULE_BYTES];
+
+    compare_shape(text, &row->shape);
+    page_cell(out, CELL_PLAIN, "%s", text);
+    diff_rule(rule, d, row);
+    page_cell(out, CELL_PLAIN, "%s", rule);
+    number_cell(out, c->max_abs);
+    compare_place(text, &row->shape, row->max_index);
+    page_cell(out, CELL_PLAIN, "%s", c->max_abs > 0.0 ? text : "-");
+    number_cell(out, c->max_rel);
+    number_cell(out, c->mean_abs);
+    number_cell(out, c->rms);
+    cosine_cell(out, c->cosine);
+    page_cell(out, CELL_PLAIN, "%zu, %zu", c->sides[0].n_nan, c->sides[1].n_nan);
+    page_cell(out, CELL_PLAIN, "%zu, %zu", c->sides[0].n_inf, c->sides[1].n_inf);
+}
+
 static void tensors_table(JsonBuf *out, const Diff *d)
 {
-    static const char *const headings[] = {"tensor", "shape",    "tolerance", "max abs",
-                                           "at",     "max rel",  "mean abs",  "RMS",
-                                           "cosine", "NaN A, B", "Inf A, B",  "verdict"};
+    static const char *const headings[] = {
+        "tensor",   "verdict", "shape",  "tolerance", "max abs",  "at",  "max rel",
+        "mean abs", "RMS",     "cosine", "NaN A, B",  "Inf A, B", "note"};
+    enum { COLUMNS = sizeof headings / sizeof headings[0], FIGURES = COLUMNS - 3 };
 
-    page_table_begin(out, headings, "llrrlrrrrrrl", 12);
+    page_table_begin(out, headings, "lllrrlrrrrrrl", COLUMNS);
     for (int i = 0; i < d->n_rows; i++) {
         const TensorDiff *row = &d->rows[i];
-        const Comparison *c = &row->figures;
-        char text[COMPARE_TEXT_BYTES], rule[DIFF_RULE_BYTES];
 
         page_row_begin(out);
         page_cell(out, CELL_PLAIN, "%s", row->name);
-        if (row->verdict == DIFF_NOT_COMPARED) {
-            for (int k = 0; k < 10; k++)
-                page_cell(out, CELL_WEAK, "-");
-        } else {
-            compare_shape(text, &row->shape);
-            page_cell(out, CELL_PLAIN, "%s", text);
-            diff_rule(rule, d, row);
-            page_cell(out, CELL_PLAIN, "%s", rule);
-            number_cell(out, c->max_abs);
-            compare_place(text, &row->shape, row->max_index);
-            page_cell(out, CELL_PLAIN, "%s", c->max_abs > 0.0 ? text : "-");
-            number_cell(out, c->max_rel);
-            number_cell(out, c->mean_abs);
-            number_cell(out, c->rms);
-            cosine_cell(out, c->cosine);
-            page_cell(out, CELL_PLAIN, "%zu, %zu", c->sides[0].n_nan, c->sides[1].n_nan);
-            page_cell(out, CELL_PLAIN, "%zu, %zu", c->sides[0].n_inf, c->sides[1].n_inf);
-        }
-        page_cell(out, mark_of(row->verdict), "%s%s%s", diff_word(row->verdict),
-                  row->note[0] != '\0' ? ": " : "", row->note);
+        page_cell(out, mark_of(row->verdict), "%s", diff_word(row->verdict));
+        if (row->verdict != DIFF_NOT_COMPARED)
+            figure_cells(out, d, row);
+        for (int k = 0; row->verdict == DIFF_NOT_COMPARED && k < FIGURES; k++)
+            page_cell(out, CELL_WEAK, "-");
+        page_cell(out, CELL_PLAIN, "%s", row->note);
         page_row_end(out);
     }
     page_table_end(out);
+}
+
+static void figure_fact(JsonBuf *out, const char *name, double value)
+{
+    if (isnan(value))
+        page_fact(out, name, "-");
+    else
+        page_fact(out, name, "%.3e", value);
+}
+
+/* Of one pair, where a table of one row would only be wide. */
+static void figure_facts(JsonBuf *out, const TensorDiff *row)
+{
+    const Comparison *c = &row->figures;
+    char place[COMPARE_TEXT_BYTES];
+
+    page_facts_begin(out);
+    compare_shape(place, &row->shape);
+    page_fact(out, "shape", "%s, %zu values compared", place, c->n);
+    compare_place(place, &row->shape, row->max_index);
+    if (c->max_abs > 0.0)
+        page_fact(out, "max abs", "%.3e at %s", c->max_abs, place);
+    else
+        figure_fact(out, "max abs", c->max_abs);
+    figure_fact(out, "max rel", c->max_rel);
+    figure_fact(out, "mean abs", c->mean_abs);
+    figure_fact(out, "RMS", c->rms);
+    if (isnan(c->cosine))
+        page_fact(out, "cosine", "-");
+    else
+        page_fact(out, "cosine", "%.12f", c->cosine);
+    page_facts_end(out);
 }
 
 static void elements_table(JsonBuf *out, const TensorDiff *row)
@@ -143,14 +180,12 @@ static void bits_paragraph(JsonBuf *out, const TensorDiff *row)
                    bits);
 }
 
-/* All that is shown of one tensor besides its row in the table and its map. */
+/* The histogram and the worst elements of one tensor. */
 static void detail(JsonBuf *out, const TensorDiff *row)
 {
     ErrorHistogram h = {{0}};
 
     error_chart_add(&h, &row->figures);
-    sides_table(out, &row->figures);
-    bits_paragraph(out, row);
     page_section(out, "Size of the differences", NULL);
     error_chart_histogram(out, "values by |A - B|: each bar begins at the number below it", &h);
     if (row->n_elements > 0) {
@@ -196,23 +231,32 @@ static void maps_of_all(JsonBuf *out, const Diff *d)
 void diff_html(JsonBuf *out, const Diff *d)
 {
     static const char map_note[] =
-        "Each cell shows the largest difference in it, by the logarithm: "
-        "the last axis across, all others down.";
+        "Each cell shows the largest difference in it, by the logarithm: the last axis across, all "
+        "others down.";
+    const TensorDiff *row = d->worst >= 0 ? &d->rows[d->worst] : NULL;
 
     page_begin(out, "diff", d->folders ? "two folders of tensors" : d->rows[0].name);
     facts(out, d);
-    page_section(out, d->folders ? "Tensors" : "Figures", NULL);
-    tensors_table(out, d);
-    if (d->worst >= 0) {
-        const TensorDiff *row = &d->rows[d->worst];
-
+    if (d->folders) {
+        page_section(out, "Tensors", NULL);
+        tensors_table(out, d);
+    } else if (row != NULL) {
+        page_section(out, "Figures", NULL);
+        figure_facts(out, row);
+        sides_table(out, &row->figures);
+        bits_paragraph(out, row);
+    }
+    if (row != NULL) {
         page_section(out, "Where the differences are", map_note);
         if (d->folders)
             maps_of_all(out, d);
         else
             one_map(out, row);
-        page_section(out, d->folders ? "The worst tensor" : "Both sides",
-                     d->folders ? row->name : NULL);
+        if (d->folders) {
+            page_section(out, "The worst tensor", row->name);
+            sides_table(out, &row->figures);
+            bits_paragraph(out, row);
+        }
         detail(out, row);
     }
     page_end(out);

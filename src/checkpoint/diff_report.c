@@ -195,7 +195,7 @@ static void print_heat(JsonBuf *out, const TensorDiff *row, bool colour, int wid
     if (heat.rows == 0 || row->n_bits == 0)
         return;
     json_buf_printf(out, "\nwhere: the last axis across, all others down\n");
-    term_heat(out, colour, heat.cells, heat.rows, heat.columns, width, "equal", heat.top);
+    term_heat(out, colour, heat.cells, heat.rows, heat.columns, width, heat.bottom, heat.top);
 }
 
 static void print_elements(JsonBuf *out, const TensorDiff *row, bool colour)

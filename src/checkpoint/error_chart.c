@@ -59,25 +59,49 @@ static void set_whole(ErrorHeat *heat, const CompareView *shape)
     heat->whole_rows = (int)(n / columns);
 }
 
-void error_chart_stretch(ErrorHeat *heat, const CompareMap *map, const CompareView *shape)
+/* compare_map: 1 is 1e-9 and less, 255 is 1 and more. */
+static double error_of_cell(int cell)
 {
-    const int n = map->rows * map->columns;
-    int most = 0;
+    return pow(10.0, (cell - 1) * 9.0 / 254.0 - 9.0);
+}
 
-    *heat = (ErrorHeat){.rows = map->rows, .columns = map->columns};
-    set_whole(heat, shape);
-    for (int i = 0; i < n; i++)
-        most = map->cells[i] > most ? map->cells[i] : most;
-    for (int i = 0; i < n; i++)
-        if (map->cells[i] > 0)
-            heat->cells[i] = (uint8_t)(most > 1 ? 1 + (map->cells[i] - 1) * 254 / (most - 1) : 255);
-    /* compare_map: 1 is 1e-9 and less, 255 is 1 and more. */
+static void set_labels(ErrorHeat *heat, int least, int most)
+{
+    snprintf(heat->bottom, sizeof heat->bottom, "equal");
+    if (most > least)
+        snprintf(heat->bottom, sizeof heat->bottom, "equal, faintest %.1e", error_of_cell(least));
     if (most == 0)
         snprintf(heat->top, sizeof heat->top, "no error");
     else if (most == 255)
         snprintf(heat->top, sizeof heat->top, "1 or more");
     else
-        snprintf(heat->top, sizeof heat->top, "%.1e", pow(10.0, (most - 1) * 9.0 / 254.0 - 9.0));
+        snprintf(heat->top, sizeof heat->top, "%.1e", error_of_cell(most));
+}
+
+void error_chart_stretch(ErrorHeat *heat, const CompareMap *map, const CompareView *shape)
+{
+    enum { SPAN = ERROR_HEAT_DECADES * 254 / 9 };
+    const int n = map->rows * map->columns;
+    int least = 255, most = 0;
+
+    *heat = (ErrorHeat){.rows = map->rows, .columns = map->columns};
+    set_whole(heat, shape);
+    for (int i = 0; i < n; i++) {
+        const int cell = map->cells[i];
+
+        most = cell > most ? cell : most;
+        least = cell > 0 && cell < least ? cell : least;
+    }
+    least = most - least > SPAN ? most - SPAN : least;
+    for (int i = 0; i < n; i++) {
+        const int above = map->cells[i] - least;
+
+        if (map->cells[i] > 0)
+            heat->cells[i] = (uint8_t)(most == least ? 255
+                                       : above <= 0  ? 1
+                                                     : 1 + above * 254 / (most - least));
+    }
+    set_labels(heat, least, most);
 }
 
 static void halve(ErrorHeat *heat)
@@ -108,7 +132,7 @@ ChartHeat error_chart_heat(const ErrorHeat *heat, const char *caption, const cha
     return (ChartHeat){.caption = caption,
                        .row_label = "all other axes",
                        .column_label = "last axis",
-                       .label_0 = "equal",
+                       .label_0 = heat->bottom,
                        .label_255 = heat->top,
                        .id = id,
                        .cells = heat->cells,

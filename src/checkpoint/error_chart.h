@@ -29,14 +29,16 @@ bool error_chart_range(const ErrorHistogram *h, int *first, int *last);
 /* Appends the chart, nothing for an empty one. */
 void error_chart_histogram(JsonBuf *out, const char *caption, const ErrorHistogram *h);
 
-enum { ERROR_HEAT_LABEL_BYTES = 16 };
+enum { ERROR_HEAT_LABEL_BYTES = 32, ERROR_HEAT_DECADES = 3 };
 
-/* A map whose largest error has the strongest shade. */
+/* A map whose largest error has the strongest shade, and errors ERROR_HEAT_DECADES below it, or the
+ * least ones, the faintest. */
 typedef struct {
     int rows, columns;             /* 0 when there is no map */
     int whole_rows, whole_columns; /* of the tensors, 0: unknown */
     uint8_t cells[COMPARE_MAP_ROWS * COMPARE_MAP_COLUMNS];
-    char top[ERROR_HEAT_LABEL_BYTES]; /* what the strongest shade means: "1.2e-06" */
+    char bottom[ERROR_HEAT_LABEL_BYTES]; /* "equal, faintest 1.2e-09" */
+    char top[ERROR_HEAT_LABEL_BYTES];    /* what the strongest shade means: "1.2e-06" */
 } ErrorHeat;
 
 /* shape: of the tensors, with or without data; NULL: unknown. */

@@ -299,7 +299,12 @@ static ErrCode diff_files(Diff *d, Err *err)
     if (d->rows == NULL || name == NULL)
         return err_set(err, ERR_MEMORY, "tensors to compare: out of memory");
     d->n_rows = 1;
-    return diff_pair(d, &d->rows[0], name, &pair, elements, err);
+    code = diff_pair(d, &d->rows[0], name, &pair, elements, err);
+    if (code == ERR_OK && d->rows[0].verdict == DIFF_NOT_COMPARED) {
+        (void)diff_agrees(d, err);
+        code = err->code;
+    }
+    return code;
 }
 
 /* ---- */

@@ -28,8 +28,9 @@ typedef struct {
  *
  * Memory  diff_free.
  * Errors  ERR_IO (missing, one file and one folder, a folder without .npy files), those of npy_open
- *         for two files, ERR_FORMAT (damaged metadata.json, different tokens), ERR_MEMORY; nothing
- *         stays allocated. In a folder, a file that cannot be read is no error but a row. */
+ *         for two files, ERR_FORMAT (damaged metadata.json, different tokens, two files of
+ * different shapes), ERR_MEMORY; nothing stays allocated. In folders, what cannot be compared is no
+ *         error but a row. */
 ErrCode diff_run(Diff *d, const char *a, const char *b, const DiffOptions *options,
                  Err *err) ERR_CHECK;
 void diff_free(Diff *d); /* a zeroed Diff is allowed */

@@ -35,6 +35,16 @@ void diff_rule(char out[DIFF_RULE_BYTES], const Diff *d, const TensorDiff *row)
         snprintf(out, DIFF_RULE_BYTES, "equal values");
 }
 
+void diff_finding(char out[DIFF_FINDING_BYTES], const TensorDiff *row)
+{
+    /* That note begins with the same words. */
+    if (row->verdict == DIFF_AGREE || row->verdict == DIFF_NOT_FINITE)
+        snprintf(out, DIFF_FINDING_BYTES, "%s",
+                 row->verdict == DIFF_AGREE ? diff_word(row->verdict) : row->note);
+    else
+        snprintf(out, DIFF_FINDING_BYTES, "%s: %s", diff_word(row->verdict), row->note);
+}
+
 static float float_of(uint32_t bits)
 {
     float x;
@@ -56,9 +66,11 @@ void diff_bits_text(char out[DIFF_BITS_BYTES], const TensorDiff *row)
 static void verdict_of_pair(char out[DIFF_VERDICT_BYTES], const Diff *d)
 {
     const TensorDiff *row = &d->rows[0];
+    char finding[DIFF_FINDING_BYTES];
 
+    diff_finding(finding, row);
     if (row->verdict != DIFF_AGREE)
-        snprintf(out, DIFF_VERDICT_BYTES, "%s: %.200s", diff_word(row->verdict), row->note);
+        snprintf(out, DIFF_VERDICT_BYTES, "%.200s", finding);
     else if (d->options.bits)
         snprintf(out, DIFF_VERDICT_BYTES, "agree: every bit of %zu values", row->figures.n);
     else if (row->tolerance > 0.0)
@@ -171,19 +183,19 @@ static void print_bar(JsonBuf *out, uint64_t count, uint64_t most)
 static void print_histogram(JsonBuf *out, const Comparison *c)
 {
     ErrorHistogram h = {{0}};
-    int first, last;
+    int bars[COMPARE_DECADES];
     uint64_t most = 0;
 
     error_chart_add(&h, c);
-    if (!error_chart_range(&h, &first, &last))
-        return;
-    for (int i = first; i <= last; i++)
-        most = h.counts[i] > most ? h.counts[i] : most;
-    json_buf_printf(out, "\n|A - B| from  values\n");
-    for (int i = first; i <= last; i++) {
-        json_buf_printf(out, "%12s %7llu  ", error_chart_decade(i),
-                        (unsigned long long)h.counts[i]);
-        print_bar(out, h.counts[i], most);
+    const int n = error_chart_bars(&h, bars);
+    for (int i = 0; i < n; i++)
+        most = h.counts[bars[i]] > most ? h.counts[bars[i]] : most;
+    if (n > 0)
+        json_buf_printf(out, "\n|A - B| from  values\n");
+    for (int i = 0; i < n; i++) {
+        json_buf_printf(out, "%12s %7llu  ", error_chart_decade(bars[i]),
+                        (unsigned long long)h.counts[bars[i]]);
+        print_bar(out, h.counts[bars[i]], most);
     }
 }
 
@@ -239,11 +251,10 @@ static void print_pair(JsonBuf *out, const Diff *d, bool colour, int width)
     const TensorDiff *row = &d->rows[0];
     char shape[COMPARE_TEXT_BYTES], rule[DIFF_RULE_BYTES];
 
-    if (row->figures.verdict == COMPARE_SHAPE || row->verdict == DIFF_NOT_COMPARED)
-        return;
     compare_shape(shape, &row->shape);
     diff_rule(rule, d, row);
-    json_buf_printf(out, "   shape %s, tolerance %s\n\n", shape, rule);
+    json_buf_printf(out, "   shape %s, %s %s\n\n", shape,
+                    row->tolerance > 0.0 ? "tolerance" : "demanded:", rule);
     print_sides(out, &row->figures, colour);
     json_buf_printf(out, "\n");
     print_figures(out, d, row);
@@ -257,7 +268,7 @@ static void print_row(TermTable *t, const Diff *d, const TensorDiff *row)
     const Comparison *c = &row->figures;
     const bool compared = row->verdict != DIFF_NOT_COMPARED;
     const double nothing = (double)NAN;
-    char rule[DIFF_RULE_BYTES], place[COMPARE_TEXT_BYTES];
+    char rule[DIFF_RULE_BYTES], place[COMPARE_TEXT_BYTES], finding[DIFF_FINDING_BYTES];
 
     diff_rule(rule, d, row);
     compare_place(place, &row->shape, row->max_index);
@@ -272,8 +283,8 @@ static void print_row(TermTable *t, const Diff *d, const TensorDiff *row)
         term_table_cell(t, TERM_PLAIN, "%.9f", c->cosine);
     else
         term_table_cell(t, TERM_PLAIN, "-");
-    term_table_cell(t, style_of(row->verdict), "%s%s%s", diff_word(row->verdict),
-                    row->note[0] != '\0' ? ": " : "", row->note);
+    diff_finding(finding, row);
+    term_table_cell(t, style_of(row->verdict), "%s", finding);
 }
 
 static void print_folders(JsonBuf *out, const Diff *d, bool colour, int width)

@@ -28,6 +28,10 @@ void diff_rule(char out[DIFF_RULE_BYTES], const Diff *d, const TensorDiff *row);
 /* "agree", "differ", "not finite", "not compared". */
 const char *diff_word(DiffVerdict verdict);
 
+/* The same with the note, when there is one: "differ: 3 of 12 differ". */
+enum { DIFF_FINDING_BYTES = DIFF_NOTE_BYTES + 32 };
+void diff_finding(char out[DIFF_FINDING_BYTES], const TensorDiff *row);
+
 /* "0x3f800000 (1) in A, 0x3f800001 (1.0000001) in B": where bits differ first. */
 enum { DIFF_BITS_BYTES = 192 };
 void diff_bits_text(char out[DIFF_BITS_BYTES], const TensorDiff *row);

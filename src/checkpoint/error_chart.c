@@ -23,28 +23,34 @@ void error_chart_add(ErrorHistogram *h, const Comparison *c)
         h->counts[i] += c->decades[i];
 }
 
-bool error_chart_range(const ErrorHistogram *h, int *first, int *last)
+int error_chart_bars(const ErrorHistogram *h, int bars[COMPARE_DECADES])
 {
-    *first = COMPARE_DECADES;
-    *last = -1;
-    for (int i = 0; i < COMPARE_DECADES; i++)
-        if (h->counts[i] > 0) {
-            *first = i < *first ? i : *first;
-            *last = i;
-        }
-    return *last >= 0;
+    int first = 1, last = COMPARE_DECADES - 1, n = 0;
+
+    while (last > 0 && h->counts[last] == 0)
+        last--;
+    while (first < last && h->counts[first] == 0)
+        first++;
+    if (h->counts[0] > 0)
+        bars[n++] = 0;
+    for (int i = first; i <= last; i++)
+        bars[n++] = i;
+    return n;
 }
 
 void error_chart_histogram(JsonBuf *out, const char *caption, const ErrorHistogram *h)
 {
     const char *names[COMPARE_DECADES];
-    int first, last;
+    uint64_t counts[COMPARE_DECADES];
+    int bars[COMPARE_DECADES];
+    const int n = error_chart_bars(h, bars);
 
-    if (!error_chart_range(h, &first, &last))
-        return;
-    for (int i = first; i <= last; i++)
-        names[i - first] = error_chart_decade(i);
-    chart_histogram(out, caption, names, h->counts + first, last - first + 1);
+    for (int i = 0; i < n; i++) {
+        names[i] = error_chart_decade(bars[i]);
+        counts[i] = h->counts[bars[i]];
+    }
+    if (n > 0)
+        chart_histogram(out, caption, names, counts, n);
 }
 
 static void set_whole(ErrorHeat *heat, const CompareView *shape)

@@ -5,7 +5,6 @@
 #ifndef LLORCH_CHECKPOINT_ERROR_CHART_H
 #define LLORCH_CHECKPOINT_ERROR_CHART_H
 
-#include <stdbool.h>
 #include <stdint.h>
 
 #include "checkpoint/compare.h"
@@ -23,8 +22,9 @@ typedef struct {
 
 void error_chart_add(ErrorHistogram *h, const Comparison *c);
 
-/* The decades to draw: from *first to *last, all that hold anything. False: none does. */
-bool error_chart_range(const ErrorHistogram *h, int *first, int *last);
+/* The decades to draw: "equal" when there is any, then all from the first to the last of the others
+ * that hold something. Returns how many. */
+int error_chart_bars(const ErrorHistogram *h, int bars[COMPARE_DECADES]);
 
 /* Appends the chart, nothing for an empty one. */
 void error_chart_histogram(JsonBuf *out, const char *caption, const ErrorHistogram *h);

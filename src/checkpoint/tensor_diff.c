@@ -136,8 +136,8 @@ static void explain(TensorDiff *d, const CompareView *a, const CompareView *b)
     case COMPARE_MASK:
         compare_place(first, a, c->index);
         snprintf(d->note, sizeof d->note, "%s at %s: %g in A, %g in B",
-                 c->verdict == COMPARE_MASK ? "mask differs" : "not a finite number", first,
-                 (double)c->ours, (double)c->reference);
+                 c->verdict == COMPARE_MASK ? "mask differs" : "not finite", first, (double)c->ours,
+                 (double)c->reference);
         return;
     case COMPARE_VALUES:
         snprintf(d->note, sizeof d->note, "%zu of %zu differ", c->n_beyond, c->n);

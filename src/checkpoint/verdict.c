@@ -40,7 +40,10 @@ VerdictRow *verdict_add(VerdictTable *t, int checkpoint, double tolerance, const
 
     assert(t->n_rows < t->max_rows);
     t->n_rows++;
-    *row = (VerdictRow){.checkpoint = checkpoint, .tolerance = tolerance};
+    *row = (VerdictRow){.checkpoint = checkpoint,
+                        .layer = -1,
+                        .stage = TAP_STAGE_COUNT,
+                        .tolerance = tolerance};
     va_start(args, name);
     vsnprintf(row->name, sizeof row->name, name, args);
     va_end(args);

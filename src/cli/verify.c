@@ -104,7 +104,7 @@ int cli_verify(int argc, char **argv)
 {
     VerifyArgs args;
     CliLoaded loaded = {.tokenizer = NULL};
-    VerdictTable table = {.rows = NULL};
+    VerifyResult result = {.first_fault = -1};
     Err err = {0};
     int status;
     ErrCode code = parse_args(&args, argc, argv, &err);
@@ -117,12 +117,12 @@ int cli_verify(int argc, char **argv)
         const Gpt2Progress progress = {cli_loaded_progress, &loaded};
 
         cli_progress_start(&loaded.progress, "verifying");
-        code = verify_run(&table, &loaded.model, loaded.tokenizer, loaded.k, &args.options,
+        code = verify_run(&result, &loaded.model, loaded.tokenizer, loaded.k, &args.options,
                           &progress, &err);
         cli_progress_clear(&loaded.progress);
     }
-    status = code == ERR_OK ? print_table(&table) : cli_fail(&err);
-    verdict_free(&table);
+    status = code == ERR_OK ? print_table(&result.table) : cli_fail(&err);
+    verify_result_free(&result);
     cli_unload(&loaded);
     return status;
 }

@@ -22,7 +22,7 @@ typedef struct {
 } ChartLine;
 
 typedef struct {
-    const char *caption; /* below the figure */
+    const char *caption; /* above the figure */
     const char *x_label, *y_label;
     const char *const *x_names; /* [n] names of the places on x, or NULL: numbers */
     double first_x;

@@ -7,7 +7,7 @@
 #include "report/chart.h"
 #include "report/svg.h"
 
-enum { HISTOGRAM_HEIGHT = 220, STACKED_HEIGHT = 320, COUNT_BYTES = 32 };
+enum { HISTOGRAM_HEIGHT = 220, STACKED_HEIGHT = 340, COUNT_BYTES = 32 };
 
 /* "M x y h w v h ... z" from the foot up; nothing for a height that is too small to see. */
 static void put_bar(JsonBuf *out, double x, double width, double top, double bottom)
@@ -25,8 +25,13 @@ static void put_bar(JsonBuf *out, double x, double width, double top, double bot
     json_buf_add(out, "z", 1);
 }
 
+static int count_text(char out[COUNT_BYTES], uint64_t count)
+{
+    return snprintf(out, COUNT_BYTES, "%llu", (unsigned long long)count);
+}
+
 static void put_count_bar(JsonBuf *out, const SvgPlot *plot, const ChartAxes *axes, int i,
-                          uint64_t count)
+                          uint64_t count, bool with_number)
 {
     const double pitch = (plot->right - plot->left) / axes->n, width = pitch * 0.8;
     const double middle = plot_x(plot, i, axes->n, true);
@@ -40,9 +45,9 @@ static void put_count_bar(JsonBuf *out, const SvgPlot *plot, const ChartAxes *ax
     put_bar(out, middle - width / 2, width, top, plot->bottom);
     svg_put(out, "\"><title>");
     svg_text(out, axes->x_names[i]);
-    const int len = snprintf(text, sizeof text, "%llu", (unsigned long long)count);
+    (void)count_text(text, count);
     json_buf_printf(out, ": %s</title></path>\n", text);
-    if (len * SVG_SMALL_CHAR < pitch)
+    if (with_number)
         svg_label(out, middle, top - 4, SVG_MIDDLE, "name", text);
 }
 
@@ -57,18 +62,27 @@ void chart_histogram(JsonBuf *out, const char *caption, const char *const *names
                     .top = 22,
                     .bottom = HISTOGRAM_HEIGHT - 24};
 
+    char text[COUNT_BYTES];
+    int longest = 0;
+
     axis_range_add(&range, 0.0);
-    for (int i = 0; i < n; i++)
+    for (int i = 0; i < n; i++) {
+        const int len = count_text(text, counts[i]);
+
         axis_range_add(&range, (double)counts[i]);
+        longest = len > longest ? len : longest;
+    }
     plot.y = axis_scale(&range, false);
-    svg_figure_begin(out, NULL);
+    /* On all bars or on none: a few numbers would look as if they meant something. */
+    const bool with_numbers = longest * SVG_SMALL_CHAR * n < plot.right - plot.left;
+    svg_figure_begin(out, NULL, false, caption);
     svg_begin(out, SVG_SMALL, HISTOGRAM_HEIGHT, caption);
     plot_y_axis(out, &plot, NULL);
     plot_x_axis(out, &plot, &axes, true);
     for (int i = 0; i < n; i++)
-        put_count_bar(out, &plot, &axes, i, counts[i]);
+        put_count_bar(out, &plot, &axes, i, counts[i], with_numbers);
     svg_end(out);
-    svg_figure_end(out, caption);
+    svg_figure_end(out);
 }
 
 /* What a part of a bar counts for: nothing when it is not a number or below zero. */
@@ -142,7 +156,7 @@ void chart_stacked(JsonBuf *out, const ChartAxes *axes, const char *const *part_
                     .left = 62,
                     .right = SVG_WIDE - 14,
                     .top = 30,
-                    .bottom = STACKED_HEIGHT - 44};
+                    .bottom = STACKED_HEIGHT - 50};
     ChartAxes x = *axes;
     AxisRange range = {.any = false};
     double all = 0.0;
@@ -155,7 +169,7 @@ void chart_stacked(JsonBuf *out, const ChartAxes *axes, const char *const *part_
         all += sum_below(values, n_parts, i, n_parts);
     }
     plot.y = axis_scale(&range, false);
-    svg_figure_begin(out, NULL);
+    svg_figure_begin(out, NULL, false, axes->caption);
     put_parts_legend(out, part_names, values, n_bars, n_parts, all);
     svg_begin(out, SVG_WIDE, STACKED_HEIGHT, axes->caption);
     plot_y_axis(out, &plot, axes->y_label);
@@ -170,5 +184,5 @@ void chart_stacked(JsonBuf *out, const ChartAxes *axes, const char *const *part_
     }
     plot_limit(out, &plot, axes->limit);
     svg_end(out);
-    svg_figure_end(out, axes->caption);
+    svg_figure_end(out);
 }

@@ -22,18 +22,18 @@ static double size_of(const ChartBox *box)
     return box->value > 0.0 ? fmin(box->value, 1e290) : 0.0;
 }
 
-/* The same name has the same colour wherever it is. */
-static int colour_of(const char *name)
+/* The same name has the same colour wherever it is: the one of its first box. */
+static int colour_of(const ChartBox *boxes, int i)
 {
-    uint32_t h = 2166136261u; /* FNV-1a */
+    int first = 0;
 
-    for (; *name != '\0'; name++)
-        h = (h ^ (unsigned char)*name) * 16777619u;
-    return (int)(h % SVG_COLOURS);
+    while (first < i && strcmp(boxes[first].name, boxes[i].name) != 0)
+        first++;
+    return first % SVG_COLOURS;
 }
 
-static void put_box(JsonBuf *out, const Flame *f, const ChartBox *box, int depth, double all,
-                    const char *unit)
+static void put_box(JsonBuf *out, const Flame *f, const ChartBox *box, int colour, int depth,
+                    double all, const char *unit)
 {
     const double x = f->x[depth], width = f->end[depth] - x, y = depth * FLAME_ROW;
     char value[SVG_TEXT_BYTES];
@@ -45,7 +45,7 @@ static void put_box(JsonBuf *out, const Flame *f, const ChartBox *box, int depth
     svg_text(out, unit);
     if (all > 0.0)
         json_buf_printf(out, ", %.1f %%", 100.0 * size_of(box) / all);
-    json_buf_printf(out, "</title><rect class=\"box s%d\" x=\"", colour_of(box->name));
+    json_buf_printf(out, "</title><rect class=\"box s%d\" x=\"", colour);
     svg_number(out, x);
     json_buf_printf(out, "\" y=\"%d\" width=\"", (int)y);
     svg_number(out, width);
@@ -86,14 +86,14 @@ void chart_flame(JsonBuf *out, const char *caption, const char *unit, const Char
     }
     deepest = deepest < FLAME_MAX_DEPTH ? deepest : FLAME_MAX_DEPTH - 1;
     f.units = all > 0.0 ? SVG_WIDE / all : 0.0;
-    svg_figure_begin(out, NULL);
+    svg_figure_begin(out, NULL, false, caption);
     svg_begin(out, SVG_WIDE, (deepest + 1) * FLAME_ROW, caption);
     for (int i = 0; i < n; i++) {
         const int depth = place_box(&f, &boxes[i]);
 
         if (f.end[depth] - f.x[depth] >= 0.1)
-            put_box(out, &f, &boxes[i], depth, all, unit);
+            put_box(out, &f, &boxes[i], colour_of(boxes, i), depth, all, unit);
     }
     svg_end(out);
-    svg_figure_end(out, caption);
+    svg_figure_end(out);
 }

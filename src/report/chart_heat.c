@@ -147,9 +147,9 @@ static void put_map(JsonBuf *out, const ChartHeat *heat, bool drawn)
 
 void chart_heat(JsonBuf *out, const ChartHeat *heat)
 {
-    svg_figure_begin(out, heat->id);
+    svg_figure_begin(out, heat->id, false, heat->caption);
     put_map(out, heat, true);
-    svg_figure_end(out, heat->caption);
+    svg_figure_end(out);
 }
 
 /* The list itself is made by the script: who has no scripts sees no list that does nothing. All
@@ -186,11 +186,9 @@ void chart_choice_begin(JsonBuf *out, const char *id, const char *label, const C
 
 void chart_choice_add(JsonBuf *out, const ChartHeat *heat)
 {
-    svg_put(out, "<figure hidden");
-    svg_id(out, heat->id);
-    svg_put(out, ">");
+    svg_figure_begin(out, heat->id, true, heat->caption);
     put_map(out, heat, false);
-    svg_figure_end(out, heat->caption);
+    svg_figure_end(out);
 }
 
 void chart_choice_end(JsonBuf *out)

@@ -7,7 +7,7 @@
 #include "report/svg.h"
 
 enum {
-    LINES_HEIGHT = 320,
+    LINES_HEIGHT = 340,
     LINES_WITH_MARKS = 64, /* values up to which each gets a mark with its number */
     LINES_MARKS = 4,
     LINES_DASHES = 4
@@ -113,10 +113,10 @@ void chart_lines(JsonBuf *out, const ChartAxes *axes, const ChartLine *lines, in
                           .left = 62,
                           .right = SVG_WIDE - 14,
                           .top = 30,
-                          .bottom = LINES_HEIGHT - 44,
+                          .bottom = LINES_HEIGHT - 50,
                           .y = axis_scale(&range, axes->log_y)};
 
-    svg_figure_begin(out, NULL);
+    svg_figure_begin(out, NULL, false, axes->caption);
     if (n_lines > 1)
         put_legend(out, lines, n_lines, axes->n <= LINES_WITH_MARKS);
     svg_begin(out, SVG_WIDE, LINES_HEIGHT, axes->caption);
@@ -132,5 +132,5 @@ void chart_lines(JsonBuf *out, const ChartAxes *axes, const ChartLine *lines, in
         svg_put(out, "</g>\n");
     }
     svg_end(out);
-    svg_figure_end(out, axes->caption);
+    svg_figure_end(out);
 }

@@ -33,7 +33,7 @@
     "body{margin:0;background:var(--bg);color:var(--fg);"                                          \
     "font:16px/1.5 system-ui,-apple-system,\"Segoe UI\",Roboto,\"Helvetica Neue\",Arial,"          \
     "sans-serif;overflow-wrap:anywhere}\n"                                                         \
-    "main{max-width:62rem;margin:0 auto;padding:2rem 1rem 4rem}\n"                                 \
+    "main{max-width:72rem;margin:0 auto;padding:2rem 1rem 4rem}\n"                                 \
     "h1{font-size:1.75rem;line-height:1.2;margin:0 0 .25rem}\n"                                    \
     "h2{font-size:1.25rem;line-height:1.3;margin:2.5rem 0 .5rem;padding-top:.75rem;"               \
     "border-top:1px solid var(--rule)}\n"                                                          \
@@ -47,7 +47,7 @@
     ".scroll{overflow-x:auto;margin:1rem 0;max-width:100%}\n"                                      \
     ".table{border-collapse:collapse;font-size:.875rem;line-height:1.35;"                          \
     "font-variant-numeric:tabular-nums;white-space:nowrap;overflow-wrap:normal}\n"                 \
-    ".table th,.table td{padding:.3rem .75rem;text-align:left;vertical-align:top;"                 \
+    ".table th,.table td{padding:.3rem .6rem;text-align:left;vertical-align:top;"                  \
     "border-bottom:1px solid var(--rule)}\n"                                                       \
     ".table th{font-weight:600;color:var(--soft);border-bottom:2px solid var(--rule)}\n"           \
     ".table tr>:first-child{padding-left:.25rem}\n"                                                \
@@ -55,15 +55,17 @@
     ".good{color:var(--good)}.bad{color:var(--bad);font-weight:600}.weak{color:var(--soft)}\n"
 
 /* Text in a wide chart shrinks with it on a phone, so there it is set larger; the charts leave room
- * for that size (svg.h). */
+ * for that size (svg.h). Tints are transparent only where a browser cannot mix colours: grid lines
+ * would shine through. */
 #define CHART_RULES                                                                                \
     "figure{margin:1.25rem 0 1.75rem}\n"                                                           \
-    "figcaption{color:var(--soft);font-size:.875rem;line-height:1.4;margin-top:.25rem;"            \
+    ".grid figure,.choice figure{margin:.75rem 0 1rem}\n"                                          \
+    "figcaption{font-weight:600;font-size:.9rem;line-height:1.4;margin-bottom:.35rem;"             \
     "max-width:44rem}\n"                                                                           \
     ".plot{display:block;width:100%;height:auto;overflow:visible}\n"                               \
     ".wide{max-width:760px}.small{max-width:480px}\n"                                              \
-    ".grid{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,22rem),1fr));"      \
-    "gap:0 2rem}\n"                                                                                \
+    ".grid{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,24rem),1fr));"      \
+    "gap:0 2rem;align-items:start}\n"                                                              \
     ".plot text{font-size:12px;fill:var(--fg);font-family:inherit;"                                \
     "font-variant-numeric:tabular-nums}\n"                                                         \
     ".plot .name{fill:var(--soft)}\n"                                                              \
@@ -73,9 +75,12 @@
     ".plot .limit-text{fill:var(--limit)}\n"                                                       \
     ".line{fill:none;stroke:currentColor;stroke-width:1.75;stroke-linejoin:round}\n"               \
     ".dash1{stroke-dasharray:7 3}.dash2{stroke-dasharray:2 3}.dash3{stroke-dasharray:9 3 2 3}\n"   \
-    ".mark,.part{fill:currentColor}.part{stroke:var(--bg);stroke-width:.4}\n"                      \
+    ".mark,.part{fill:currentColor}\n"                                                             \
     ".tint1{fill-opacity:.6}.tint2{fill-opacity:.35}\n"                                            \
-    ".box{fill:currentColor;fill-opacity:.3;stroke:var(--bg);stroke-width:1}\n"                    \
+    "@supports (fill:color-mix(in srgb,red,blue)){.tint1,.tint2{fill-opacity:1}"                   \
+    ".tint1{fill:color-mix(in srgb,currentColor 60%,var(--bg))}"                                   \
+    ".tint2{fill:color-mix(in srgb,currentColor 35%,var(--bg))}}\n"                                \
+    ".box{fill:currentColor;fill-opacity:.4;stroke:var(--bg);stroke-width:.7}\n"                   \
     ".cells path{fill:none;stroke-width:1;shape-rendering:crispEdges}\n"                           \
     ".cells .ends{stroke:var(--soft);stroke-width:1px;vector-effect:non-scaling-stroke}\n"         \
     ".frame{fill:none;stroke:var(--soft);stroke-width:1}\n"                                        \
@@ -99,7 +104,7 @@
 
 #define PRINT_RULES                                                                                \
     "@media print{@page{margin:14mm}body{font-size:10.5pt}main{max-width:none;padding:0}"          \
-    "h2{break-after:avoid}figure,tr,dl,.choice{break-inside:avoid}"                                \
+    "h2,h2+p{break-after:avoid}figure,tr,dl,.choice{break-inside:avoid}"                           \
     ".scroll{overflow:visible}.table{font-size:7.5pt}.table th,.table td{padding:2pt 4pt}"         \
     "thead{display:table-header-group}.choice>label{display:none}"                                 \
     ".wide{max-width:150mm}.small{max-width:95mm}"                                                 \

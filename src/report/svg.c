@@ -50,16 +50,21 @@ void svg_number(JsonBuf *out, double v)
 
 void svg_value(char out[SVG_TEXT_BYTES], double v)
 {
+    const bool small = fabs(v) < 0.001 && v != 0.0;
     char *e;
 
     if (v == 0.0)
         v = 0.0; /* not "-0" */
-    (void)snprintf(out, SVG_TEXT_BYTES, "%.6g", v);
+    (void)snprintf(out, SVG_TEXT_BYTES, small ? "%.5e" : "%.6g", v);
     e = strchr(out, 'e');
     if (e == NULL)
         return;
-    /* "1e-05", "1e+06": without the sign and the zeros nobody reads. */
-    (void)snprintf(e + 1, (size_t)(out + SVG_TEXT_BYTES - e - 1), "%ld", strtol(e + 1, NULL, 10));
+    /* "1.50000e-05", "1e+06": without what nobody reads. */
+    const long exponent = strtol(e + 1, NULL, 10);
+    *e = '\0';
+    trim_zeros(out);
+    const size_t n = strlen(out);
+    (void)snprintf(out + n, SVG_TEXT_BYTES - n, "e%ld", exponent);
 }
 
 /* In an id, only what cannot end it. */
@@ -82,20 +87,20 @@ void svg_id(JsonBuf *out, const char *id)
     svg_put(out, "\"");
 }
 
-void svg_figure_begin(JsonBuf *out, const char *id)
+void svg_figure_begin(JsonBuf *out, const char *id, bool hidden, const char *caption)
 {
-    svg_put(out, "<figure");
+    svg_put(out, hidden ? "<figure hidden" : "<figure");
     svg_id(out, id);
     svg_put(out, ">");
-}
-
-void svg_figure_end(JsonBuf *out, const char *caption)
-{
     if (caption != NULL) {
         svg_put(out, "<figcaption>");
         svg_text(out, caption);
-        svg_put(out, "</figcaption>");
+        svg_put(out, "</figcaption>\n");
     }
+}
+
+void svg_figure_end(JsonBuf *out)
+{
     svg_put(out, "</figure>\n");
 }
 

@@ -28,9 +28,9 @@ void svg_put(JsonBuf *out, const char *text);  /* as it is */
 void svg_text(JsonBuf *out, const char *text); /* escaped; NULL: nothing */
 void svg_number(JsonBuf *out, double v);       /* a coordinate: at most two decimals */
 
-/* "<figure ...>", then svg_begin ... svg_end, then "<figcaption>...</figure>". id may be NULL. */
-void svg_figure_begin(JsonBuf *out, const char *id);
-void svg_figure_end(JsonBuf *out, const char *caption);
+/* A figure with its caption on top; then svg_begin ... svg_end. id and caption may be NULL. */
+void svg_figure_begin(JsonBuf *out, const char *id, bool hidden, const char *caption);
+void svg_figure_end(JsonBuf *out);
 void svg_id(JsonBuf *out, const char *id); /* as an attribute, made fit for one; NULL: nothing */
 void svg_begin(JsonBuf *out, int width, double height, const char *label);
 void svg_end(JsonBuf *out);

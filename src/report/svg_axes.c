@@ -228,9 +228,9 @@ void plot_x_axis(JsonBuf *out, const SvgPlot *plot, const ChartAxes *axes, bool 
     }
     for (int i = start; i < axes->n; i += step) {
         name_of(name, axes, i);
-        svg_tick_label(out, plot_x(plot, i, axes->n, slots), plot->bottom + 17, plot->width, name);
+        svg_tick_label(out, plot_x(plot, i, axes->n, slots), plot->bottom + 20, plot->width, name);
     }
     if (axes->x_label != NULL)
-        svg_label(out, (plot->left + plot->right) / 2, plot->bottom + 36, SVG_MIDDLE, "name",
+        svg_label(out, (plot->left + plot->right) / 2, plot->bottom + 41, SVG_MIDDLE, "name",
                   axes->x_label);
 }

@@ -218,12 +218,19 @@ static int largest(const uint8_t *cells, int columns, int from_row, int to_row, 
     return found;
 }
 
-static void put_shade(JsonBuf *out, bool colour, int shade)
+/* n times the same shade. */
+static void put_shade(JsonBuf *out, bool colour, int shade, int n)
 {
-    static const TermStyle styles[TERM_SHADES] = {TERM_PLAIN, TERM_WEAK, TERM_PLAIN, TERM_PLAIN,
-                                                  TERM_BAD};
+    static const char *const codes[TERM_SHADES] = {NULL, "\x1b[2m", NULL, "\x1b[33m", "\x1b[31m"};
+    const char *code = colour ? codes[shade] : NULL;
 
-    term_text(out, colour, styles[shade], shades[shade]);
+    if (n == 0)
+        return;
+    if (code != NULL)
+        put(out, code);
+    put_times(out, shades[shade], n);
+    if (code != NULL)
+        put(out, "\x1b[0m");
 }
 
 static void put_label(JsonBuf *out, const char *label)
@@ -240,7 +247,7 @@ static void put_scale(JsonBuf *out, bool colour, const char *label_0, const char
     put_label(out, label_0);
     put(out, "   ");
     for (int i = 1; i < TERM_SHADES; i++)
-        put_shade(out, colour, i);
+        put_shade(out, colour, i, 1);
     put(out, " up to ");
     put_label(out, label_255);
     put(out, "\n");
@@ -250,6 +257,27 @@ static void put_scale(JsonBuf *out, bool colour, const char *label_0, const char
 static int share(int cells, int i, int n)
 {
     return (int)((long long)cells * i / n);
+}
+
+static void put_heat_row(JsonBuf *out, bool colour, const uint8_t *cells, int columns, int from_row,
+                         int to_row, int width)
+{
+    int shade = 0, n = 0; /* cells of the same shade that wait to be written */
+
+    put(out, "│");
+    for (int c = 0; c < width; c++) {
+        const int next = shade_of(largest(cells, columns, from_row, to_row,
+                                          share(columns, c, width), share(columns, c + 1, width)));
+
+        if (next != shade) {
+            put_shade(out, colour, shade, n);
+            shade = next;
+            n = 0;
+        }
+        n++;
+    }
+    put_shade(out, colour, shade, n);
+    put(out, "│\n");
 }
 
 void term_heat(JsonBuf *out, bool colour, const uint8_t *cells, int rows, int columns, int width,
@@ -262,14 +290,8 @@ void term_heat(JsonBuf *out, bool colour, const uint8_t *cells, int rows, int co
     put(out, "┌");
     put_times(out, "─", w);
     put(out, "┐\n");
-    for (int r = 0; r < h; r++) {
-        put(out, "│");
-        for (int c = 0; c < w; c++)
-            put_shade(out, colour,
-                      shade_of(largest(cells, columns, share(rows, r, h), share(rows, r + 1, h),
-                                       share(columns, c, w), share(columns, c + 1, w))));
-        put(out, "│\n");
-    }
+    for (int r = 0; r < h; r++)
+        put_heat_row(out, colour, cells, columns, share(rows, r, h), share(rows, r + 1, h), w);
     put(out, "└");
     put_times(out, "─", w);
     put(out, "┘\n");

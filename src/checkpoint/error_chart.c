@@ -136,7 +136,7 @@ void error_chart_shrink(ErrorHeat *heat, int times)
 ChartHeat error_chart_heat(const ErrorHeat *heat, const char *caption, const char *id)
 {
     return (ChartHeat){.caption = caption,
-                       .row_label = "all other axes",
+                       .row_label = "other axes",
                        .column_label = "last axis",
                        .label_0 = heat->bottom,
                        .label_255 = heat->top,

@@ -33,10 +33,10 @@
 /* Two sources of one reference must agree with each other this well, else neither is trusted
  * (section 4). */
 #define TOL_SOURCES 1e-3
-#define TOL_QUANTISED 0.1
+#define TOL_QUANTISED 0.25
 /* One rounding to float32, relative to the value: half a unit in the last place. */
 #define TOL_ROUNDING 0x1p-24
-#define TOL_LOCAL_PRODUCT 16.0
+#define TOL_LOCAL_PRODUCT 32.0
 #define TOL_LOCAL_SIGMAS 8.0
 #define TOL_LOCAL_NORM 6.0
 #define TOL_LOCAL_MEAN 2.0

@@ -81,7 +81,13 @@ void verdict_settle(VerdictTable *t);
 
 int verdict_count(const VerdictTable *t, Verdict verdict);
 
-/* Appends the aligned table and a line of totals to out. */
-void verdict_format(const VerdictTable *t, JsonBuf *out);
+/* "pass", "FAIL", "not validated": static text. */
+const char *verdict_text(Verdict verdict);
+
+/* Appends the table, one line a row; a second table with the statistics of both sides of all that
+ * was measured; the line of totals. */
+void verdict_format(const VerdictTable *t, JsonBuf *out, bool colour);
+void verdict_format_statistics(const VerdictTable *t, JsonBuf *out, bool colour);
+void verdict_format_totals(const VerdictTable *t, JsonBuf *out, bool colour);
 
 #endif

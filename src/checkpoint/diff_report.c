@@ -206,8 +206,9 @@ static void print_heat(JsonBuf *out, const TensorDiff *row, bool colour, int wid
     error_chart_stretch(&heat, &row->map, &row->shape);
     if (heat.rows == 0 || row->n_bits == 0)
         return;
-    json_buf_printf(out, "\nwhere: the last axis across, all others down\n");
-    term_heat(out, colour, heat.cells, heat.rows, heat.columns, width, heat.bottom, heat.top);
+    json_buf_printf(out, "\nwhere: the last axis across, all others down%s%s\n",
+                    heat.low[0] != '\0' ? "; the faintest: " : "", heat.low);
+    term_heat(out, colour, heat.cells, heat.rows, heat.columns, width, "equal", heat.top);
 }
 
 static void print_elements(JsonBuf *out, const TensorDiff *row, bool colour)

@@ -65,23 +65,29 @@ static void set_whole(ErrorHeat *heat, const CompareView *shape)
     heat->whole_rows = (int)(n / columns);
 }
 
-/* compare_map: 1 is 1e-9 and less, 255 is 1 and more. */
-static double error_of_cell(int cell)
+/* What a cell of compare_map stands for: "1.2e-9"; 1 is 1e-9 and less, 255 is 1 and more. */
+static void cell_text(char out[ERROR_HEAT_LABEL_BYTES], int cell)
 {
-    return pow(10.0, (cell - 1) * 9.0 / 254.0 - 9.0);
+    const double error = pow(10.0, (cell - 1) * 9.0 / 254.0 - 9.0);
+    const int exponent = (int)floor(log10(error) + 1e-9);
+
+    if (cell == 255)
+        (void)snprintf(out, ERROR_HEAT_LABEL_BYTES, "1 or more");
+    else
+        (void)snprintf(out, ERROR_HEAT_LABEL_BYTES, "%.1fe%d", error / pow(10.0, exponent),
+                       exponent);
 }
 
 static void set_labels(ErrorHeat *heat, int least, int most)
 {
-    snprintf(heat->bottom, sizeof heat->bottom, "equal");
     if (most > least)
-        snprintf(heat->bottom, sizeof heat->bottom, "equal, faintest %.1e", error_of_cell(least));
+        cell_text(heat->low, least);
+    (void)snprintf(heat->bottom, sizeof heat->bottom, most > least ? "equal, %.16s" : "equal",
+                   heat->low);
     if (most == 0)
-        snprintf(heat->top, sizeof heat->top, "no error");
-    else if (most == 255)
-        snprintf(heat->top, sizeof heat->top, "1 or more");
+        (void)snprintf(heat->top, sizeof heat->top, "no error");
     else
-        snprintf(heat->top, sizeof heat->top, "%.1e", error_of_cell(most));
+        cell_text(heat->top, most);
 }
 
 void error_chart_stretch(ErrorHeat *heat, const CompareMap *map, const CompareView *shape)

@@ -37,8 +37,10 @@ typedef struct {
     int rows, columns;             /* 0 when there is no map */
     int whole_rows, whole_columns; /* of the tensors, 0: unknown */
     uint8_t cells[COMPARE_MAP_ROWS * COMPARE_MAP_COLUMNS];
-    char bottom[ERROR_HEAT_LABEL_BYTES]; /* "equal, faintest 1.2e-09" */
-    char top[ERROR_HEAT_LABEL_BYTES];    /* what the strongest shade means: "1.2e-06" */
+    char low[ERROR_HEAT_LABEL_BYTES];    /* what the faintest shade means: "1.2e-9"; "": there is
+                                            no more than one shade */
+    char bottom[ERROR_HEAT_LABEL_BYTES]; /* "equal, 1.2e-9": what is left blank, and low */
+    char top[ERROR_HEAT_LABEL_BYTES];    /* what the strongest shade means */
 } ErrorHeat;
 
 /* shape: of the tensors, with or without data; NULL: unknown. */

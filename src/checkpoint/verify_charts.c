@@ -31,9 +31,15 @@ static double *make_lines(JsonBuf *out, Arena *arena, int n)
     return y;
 }
 
+/* An error that is not a number came from values that are not finite, and stands at the edge. */
+static double error_or_edge(double error)
+{
+    return isnan(error) ? (double)INFINITY : error;
+}
+
 static void raise_to(double *y, double value)
 {
-    if (!isnan(value) && !(*y >= value))
+    if (!(*y >= value))
         *y = value;
 }
 
@@ -67,8 +73,8 @@ void verify_chart_growth(JsonBuf *out, const VerifyResult *r)
     bool one_tolerance = true;
 
     for (int i = 0; y != NULL && i < r->n_growth; i++) {
-        y[MAX_ABS * n + r->growth[i].layer] = r->growth[i].max_abs;
-        y[RMS * n + r->growth[i].layer] = r->growth[i].rms;
+        y[MAX_ABS * n + r->growth[i].layer] = error_or_edge(r->growth[i].max_abs);
+        y[RMS * n + r->growth[i].layer] = error_or_edge(r->growth[i].rms);
     }
     for (int i = 0; y != NULL && i < r->table.n_rows; i++) {
         const VerdictRow *row = &r->table.rows[i];
@@ -76,7 +82,7 @@ void verify_chart_growth(JsonBuf *out, const VerifyResult *r)
         if (row->layer < 0)
             continue;
         if (row->has_local)
-            raise_to(&y[LOCAL * n + row->layer], row->local.max_abs);
+            raise_to(&y[LOCAL * n + row->layer], error_or_edge(row->local.max_abs));
         if (row->stage == TAP_BLOCK && row->measured) {
             one_tolerance &= isnan(axes.limit) || axes.limit == row->tolerance;
             axes.limit = row->tolerance;
@@ -144,7 +150,7 @@ void verify_chart_stages(JsonBuf *out, const VerifyResult *r)
         const int line = line_of(row->stage);
 
         if (row->has_local && row->layer >= 0 && line >= 0)
-            raise_to(&y[line * n + row->layer], row->local.worst);
+            raise_to(&y[line * n + row->layer], error_or_edge(row->local.worst));
     }
     for (int k = 0; y != NULL && k < LINES; k++)
         if (any_number(y + k * n, n))

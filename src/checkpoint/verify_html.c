@@ -57,6 +57,23 @@ static void ids_fact(JsonBuf *out, const VerifyMeta *meta)
     page_fact(out, "tokens", "%d:%s%s", meta->n_ids, text, meta->n_ids > IDS_SHOWN ? " ..." : "");
 }
 
+/* The note of a row stands at the far end of a wide table, so what failed first is said on top. */
+static void fault_fact(JsonBuf *out, const VerifyResult *r)
+{
+    if (r->fault[0] != '\0') {
+        page_fact(out, "first fault", "%s", r->fault);
+        return;
+    }
+    for (int i = 0; i < r->table.n_rows; i++) {
+        const VerdictRow *row = &r->table.rows[i];
+
+        if (row->verdict != VERDICT_FAIL)
+            continue;
+        page_fact(out, "first failure", "%s: %s", row->name, row->note);
+        return;
+    }
+}
+
 static void facts(JsonBuf *out, const VerifyResult *r, const VerifyMeta *meta)
 {
     page_facts_begin(out);
@@ -64,8 +81,7 @@ static void facts(JsonBuf *out, const VerifyResult *r, const VerifyMeta *meta)
               word_of(verify_verdict(r)), verdict_count(&r->table, VERDICT_PASS),
               verdict_count(&r->table, VERDICT_FAIL),
               verdict_count(&r->table, VERDICT_NOT_VALIDATED));
-    if (r->fault[0] != '\0')
-        page_fact(out, "first fault", "%s", r->fault);
+    fault_fact(out, r);
     page_fact(out, "model", "%s, weights %s", text_or(meta->model, "-"), text_or(meta->types, "-"));
     prompt_fact(out, meta);
     ids_fact(out, meta);

@@ -1,6 +1,5 @@
 #!/usr/bin/env python3
 """`diff` on the command line: what it prints, its JSON, its page, its exit statuses. No server is started."""
-import html.parser
 import json
 import math
 import os
@@ -13,6 +12,7 @@ import sys
 import tempfile
 
 from harness import BIN, SHAKESPEARE, SLOW, TINY, Suite, check, clean_environment, equal, run_program
+from pages import read_page
 
 suite = Suite()
 FOLDER = tempfile.mkdtemp(prefix="llorch-diff-")
@@ -272,41 +272,10 @@ def reference():
 
 # --- the page ---
 
-class Page(html.parser.HTMLParser):
-    """Texts, tags and whether all are closed."""
-    VOID = ("meta", "br", "link", "img", "input", "hr")
-
-    def __init__(self, text):
-        super().__init__()
-        self.open, self.tags, self.links, self.texts = [], [], [], []
-        self.feed(text)
-        self.close()
-        equal(self.open, [])
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.links += [v for k, v in attrs if k in ("src", "href", "xlink:href")]
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.tags.append(tag)
-
-    def handle_endtag(self, tag):
-        equal(self.open.pop(), tag)
-
-    def handle_data(self, data):
-        self.texts.append(data)
-
-
 def page_of(*args, status=0):
     path = os.path.join(FOLDER, "page.html")
     diff("--html", path, *args, status=status)
-    with open(path, encoding="utf-8") as file:
-        page = Page(file.read())
-    os.remove(path)
-    equal(page.links, [])
-    return page
+    return read_page(path)
 
 
 @suite.case("--html of two files has charts, both sides and the worst elements")
@@ -329,9 +298,8 @@ def page_of_folders():
     npy("html-b/%s.npy" % name, (2,), [1.0, 3.0])
     page = page_of(a, b, status=1)
     files = [f[:-4] for f in os.listdir(a) if f.endswith(".npy")]
-    texts = [t.strip() for t in page.texts]
     for file in files:
-        check(texts.count(file) >= 2, "%s: in the table and below its map" % file)
+        check(page.texts.count(file) >= 2, "%s: in the table and above its map" % file)
     check("b" not in page.tags, "a file name became a tag")
     equal(page.tags.count("figure"), len(files) + 1)  # and the histogram
 

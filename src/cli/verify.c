@@ -6,10 +6,12 @@
 
 #include "checkpoint/expect.h"
 #include "checkpoint/verify.h"
+#include "checkpoint/verify_html.h"
 #include "cli/cli.h"
 #include "cli/loaded.h"
 #include "cli/prompt.h"
 #include "common/json.h"
+#include "report/output.h"
 #include "report/terminal.h"
 
 static const char verify_help[] =
@@ -29,6 +31,7 @@ static const char verify_help[] =
     "  --expect NAME      also the values recorded for a published model: gpt2, gpt2-medium\n"
     "  --stats            also the statistics of both sides\n"
     "  --json             one JSON object with all of it instead of a table\n"
+    "  --html FILE        also write a page with charts, error maps and attention\n"
     "  --isa NAME         instruction set: scalar, avx2 (default: the best, or LLORCH_ISA)\n"
     "  --help             this text\n"
     "\n"
@@ -47,6 +50,7 @@ enum {
     OPT_EXPECT,
     OPT_STATS,
     OPT_JSON,
+    OPT_HTML,
     OPT_ISA,
     EXIT_NOT_VALIDATED = 3
 };
@@ -59,12 +63,13 @@ static const struct option verify_options[] = {
     {"expect", required_argument, NULL, OPT_EXPECT},
     {"stats", no_argument, NULL, OPT_STATS},
     {"json", no_argument, NULL, OPT_JSON},
+    {"html", required_argument, NULL, OPT_HTML},
     {"isa", required_argument, NULL, OPT_ISA},
     {"help", no_argument, NULL, 'h'},
     {NULL, 0, NULL, 0}};
 
 typedef struct {
-    const char *model, *isa, *prompt, *prompt_ids;
+    const char *model, *isa, *prompt, *prompt_ids, *html;
     VerifyOptions options;
     bool stats, json, help;
 } VerifyArgs;
@@ -113,6 +118,10 @@ static bool take_option(VerifyArgs *a, int option)
         return true;
     case OPT_JSON:
         a->json = true;
+        return true;
+    case OPT_HTML:
+        a->html = optarg;
+        a->options.keep_all = true; /* attention of every layer */
         return true;
     case OPT_ISA:
         a->isa = optarg;
@@ -203,12 +212,27 @@ static int print_result(const VerifyArgs *a, const VerifyResult *r, const Verify
     return status;
 }
 
+static ErrCode write_page(const char *path, const VerifyResult *r, const VerifyMeta *meta, Err *err)
+{
+    JsonBuf page = {0};
+    ErrCode code;
+
+    verify_html(&page, r, meta);
+    code = report_write(path, &page, err);
+    json_buf_free(&page);
+    return code;
+}
+
 /* Everything that is shown or kept of a result; the exit status. */
 static int report(const VerifyArgs *a, const VerifyResult *r, CliPrompt *prompt, const CliLoaded *l)
 {
     const VerifyMeta meta = meta_of(r, prompt, l);
-    const int status = print_result(a, r, &meta);
+    Err err = {0};
 
+    /* First, so that a page that cannot be written is the only thing said. */
+    if (a->html != NULL && write_page(a->html, r, &meta, &err) != ERR_OK)
+        return cli_fail(&err);
+    const int status = print_result(a, r, &meta);
     return status == CLI_EXIT_OK ? exit_status(r) : status;
 }
 

@@ -302,12 +302,13 @@ static DeterminismRow *new_row(Proof *p, const char *name)
     return row;
 }
 
-/* As many of the runs as the weight asks for. */
+/* As many of the runs as the weight asks for, so that all shares add up to all runs. */
 static int share(const Proof *p, int weight)
 {
-    const int64_t n = ((int64_t)p->o->runs * weight + p->all / 2) / p->all;
+    const int64_t begin = (int64_t)p->o->runs * p->done / p->all;
+    const int64_t end = (int64_t)p->o->runs * (p->done + weight) / p->all;
 
-    return n < 1 ? 1 : (int)n;
+    return end > begin ? (int)(end - begin) : 1;
 }
 
 static ErrCode run_way(Proof *p, const Way *way, const char *name, int weight, Err *err)

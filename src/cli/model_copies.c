@@ -60,14 +60,18 @@ static ErrCode open_packed(void *ctx, Gpt2 *m, Err *err)
     return through_file(c, m, c->model, write_packed, &o, err);
 }
 
-/* A packed file cannot be converted while it is loaded: there is nothing to load. */
+/* From the file of the model itself, unless that is packed (there is nothing to convert then) or
+ * has other types than the model in memory. */
 static ErrCode open_f32(void *ctx, Gpt2 *m, Err *err)
 {
     const ModelCopies *c = ctx;
     const Gpt2LoadOptions o = {.convert = true, .type = KERN_F32, .progress = c->progress};
 
-    return c->model->packed != NULL ? through_file(c, m, c->model, write_gguf, &o, err)
-                                    : gpt2_load(m, c->model->path, &o, err);
+    const bool direct =
+        c->model->packed == NULL && strcmp(c->model->types, c->model->file_types) == 0;
+
+    return !direct ? through_file(c, m, c->model, write_gguf, &o, err)
+                   : gpt2_load(m, c->model->path, &o, err);
 }
 
 static ErrCode open_packed_f32(void *ctx, Gpt2 *m, Err *err)

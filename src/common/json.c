@@ -194,19 +194,26 @@ void json_buf_add(JsonBuf *b, const char *text, size_t n)
     b->data[b->len] = '\0';
 }
 
-void json_buf_printf(JsonBuf *b, const char *format, ...)
+void json_buf_vprintf(JsonBuf *b, const char *format, va_list args)
 {
-    va_list args, again;
+    va_list again;
 
-    va_start(args, format);
     va_copy(again, args);
     const int n = vsnprintf(NULL, 0, format, args);
-    va_end(args);
     if (n >= 0 && reserve(b, (size_t)n)) {
         (void)vsnprintf(b->data + b->len, (size_t)n + 1, format, again);
         b->len += (size_t)n;
     }
     va_end(again);
+}
+
+void json_buf_printf(JsonBuf *b, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    json_buf_vprintf(b, format, args);
+    va_end(args);
 }
 
 void json_buf_string(JsonBuf *b, const char *s, size_t n)

@@ -6,6 +6,7 @@
 #define LLORCH_COMMON_JSON_H
 
 #include <jansson.h>
+#include <stdarg.h>
 #include <stddef.h>
 
 #include "common/error.h"
@@ -38,6 +39,8 @@ typedef struct {
 void json_buf_free(JsonBuf *b);
 void json_buf_add(JsonBuf *b, const char *text, size_t n);
 void json_buf_printf(JsonBuf *b, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void json_buf_vprintf(JsonBuf *b, const char *format, va_list args)
+    __attribute__((format(printf, 2, 0)));
 /* Adds a JSON string with quotes; non-ASCII stays raw UTF-8, invalid bytes become U+FFFD. */
 void json_buf_string(JsonBuf *b, const char *s, size_t n);
 

@@ -1,7 +1,8 @@
 /* report/chart.h: charts as inline SVG that scale with the page: lines, histograms, heat maps,
  * stacked bars, flames.
  *
- * Each function appends one <figure> with its SVG and caption. Values that are NaN are left out;
+ * Each function appends one <figure> with its SVG and caption, for a page of page.h, whose style
+ * sheet has the colours. Texts are UTF-8 of any origin. Values that are NaN are left out;
  * infinities are drawn at the edge. Charts can be read without colour (labels, order, titles on
  * hover) and in print.
  *
@@ -21,7 +22,7 @@ typedef struct {
 } ChartLine;
 
 typedef struct {
-    const char *caption; /* below the figure */
+    const char *caption; /* above the figure */
     const char *x_label, *y_label;
     const char *const *x_names; /* [n] names of the places on x, or NULL: numbers */
     double first_x;
@@ -37,24 +38,27 @@ void chart_histogram(JsonBuf *out, const char *caption, const char *const *names
                      const uint64_t *counts, int n);
 
 /* Cells of 0 to 255, row-major, 0 drawn as empty; row 0 on top. label_0 and label_255 say what the
- * ends of the scale mean ("equal", "1e-2"). id: an HTML id by which chart_heat_choice finds the
- * map, or NULL. */
+ * ends of the scale mean ("equal", "1e-2"). id: an HTML id for links to the figure, or NULL. */
 typedef struct {
     const char *caption, *row_label, *column_label, *label_0, *label_255, *id;
     const uint8_t *cells; /* [rows, columns] */
     int rows, columns;
+    int whole_rows, whole_columns; /* what the axes count where the cells are a reduced view; 0: as
+                                      many as there are cells */
 } ChartHeat;
 
 void chart_heat(JsonBuf *out, const ChartHeat *heat);
 
-/* A list to choose from which heat map the figure called id shows: the first one is drawn for
- * readers without scripts and for print, the others are kept as hexadecimal text and drawn by a
- * short script. begin, then one add a map (heat->caption is its name in the list), then end. */
+/* A list to choose from which of several heat maps is shown: the first one is drawn for readers
+ * without scripts and for print, the others are kept as hexadecimal text and drawn by a short
+ * script. begin, then one add a map, then end. Captions are needed: they are the names in the list.
+ * id: of the whole, or NULL; label stands above the list. */
 void chart_choice_begin(JsonBuf *out, const char *id, const char *label, const ChartHeat *first);
 void chart_choice_add(JsonBuf *out, const ChartHeat *heat);
 void chart_choice_end(JsonBuf *out);
 
-/* One bar a column, made of n_parts parts from the bottom up. values: [n_bars, n_parts]. */
+/* One bar a column, made of n_parts parts from the bottom up. values: [n_bars, n_parts]; what is
+ * not above zero is left out. axes->n and log_y do not count here. */
 void chart_stacked(JsonBuf *out, const ChartAxes *axes, const char *const *part_names,
                    const double *values, int n_bars, int n_parts);
 

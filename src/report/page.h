@@ -17,7 +17,8 @@
 void page_begin(JsonBuf *out, const char *title, const char *subtitle);
 void page_end(JsonBuf *out);
 
-/* Text with &, <, >, quotes escaped; control characters and invalid UTF-8 become U+FFFD. */
+/* Text with &, <, >, quotes escaped, for elements and attributes; invalid UTF-8 and control
+ * characters (but tab and line feed) become U+FFFD. */
 void page_text(JsonBuf *out, const char *text, size_t n);
 
 /* A second-level heading and a paragraph (note may be NULL). */
@@ -42,5 +43,9 @@ void page_facts_begin(JsonBuf *out);
 void page_fact(JsonBuf *out, const char *name, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 void page_facts_end(JsonBuf *out);
+
+/* Around figures: small ones (histograms, square maps) stand side by side where there is room. */
+void page_grid_begin(JsonBuf *out);
+void page_grid_end(JsonBuf *out);
 
 #endif

@@ -19,7 +19,7 @@
 #include "common/clock.h"
 #include "model/gpt2_random.h"
 
-enum { DEFAULT_ROUNDS = 5, MAX_ROUNDS = 1000, ANY_CPU = -1, SEED = 1, CPU_NAME_BYTES = 128 };
+enum { DEFAULT_ROUNDS = 5, MAX_ROUNDS = 1000, ANY_CPU = -1, SEED = 1 };
 
 static const char bench_help[] =
     "usage: llorch-cpud bench [--model PATH | --shape SHAPE] [OPTION]...\n"
@@ -533,36 +533,17 @@ static ErrCode measure_all(Bench *b, Err *err)
 
 /* ---- Result ---- */
 
-static void find_cpu_name(char out[CPU_NAME_BYTES])
-{
-    FILE *f = fopen("/proc/cpuinfo", "re");
-    char line[256];
-
-    (void)snprintf(out, CPU_NAME_BYTES, "unknown");
-    while (f != NULL && fgets(line, sizeof line, f) != NULL) {
-        const char *colon = strchr(line, ':');
-
-        if (strncmp(line, "model name", 10) != 0 || colon == NULL)
-            continue;
-        colon += strspn(colon, ": ");
-        (void)snprintf(out, CPU_NAME_BYTES, "%.*s", (int)strcspn(colon, "\n"), colon);
-        break;
-    }
-    if (f != NULL)
-        (void)fclose(f);
-}
-
 static ErrCode print_report(Bench *b, int cpu, Err *err)
 {
     const BenchArgs *a = b->args;
-    char cpu_name[CPU_NAME_BYTES];
+    char cpu_name[PROCESS_CPU_NAME_BYTES];
     const Kernels *k;
     JsonBuf out = {0};
     ErrCode code = kernels_select(&k, a->isa, err);
 
     if (code != ERR_OK)
         return code;
-    find_cpu_name(cpu_name);
+    process_cpu_name(cpu_name);
     const BenchMachine machine = {.cpu_name = cpu_name,
                                   .isa = k->name,
                                   .compiler = cli_compiler(),

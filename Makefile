@@ -68,12 +68,15 @@ $(LIB): $(LIB_OBJ)
 	@rm -f $@
 	ar rcs $@ $^
 
+# What a baseline says of the build that made it.
+$(BUILD)/src/cli/version.o: FILE_FLAGS := -DLLORCH_FLAGS='"$(subst ",,$(strip $(OPT) -ffp-contract=off -fno-math-errno $(SAN) $(CFLAGS)))"'
+
 # Only the files of an instruction set get its flags; everything else is baseline, so one binary runs everywhere.
 $(patsubst %.c,$(BUILD)/%.o,$(wildcard src/kernels/kernels_avx2*.c)): ISA_FLAGS := $(if $(findstring x86_64,$(shell $(CC) -dumpmachine)),-mavx2 -mfma -mf16c)
 
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS_ALL) $(ISA_FLAGS) -MMD -MP -c -o $@ $<
+	$(CC) $(CFLAGS_ALL) $(ISA_FLAGS) $(FILE_FLAGS) -MMD -MP -c -o $@ $<
 
 # llhttp comes as source from the distribution; its warnings are not ours.
 $(BUILD)/llhttp/%.o: $(LLHTTP_DIR)/%.c

@@ -334,7 +334,8 @@ static void the_table_is_aligned(void **state)
     (void)state;
     verdict_set(verdict_add(&t, 12, 1e-4, "a long name of a row"), &c, &a, &b);
     verdict_set_note(verdict_add(&t, 1, 0.0, "short"), "no file");
-    verdict_format(&t, &out);
+    verdict_format(&t, &out, false);
+    verdict_format_totals(&t, &out, false);
     assert_int_equal(out.oom, 0);
     column = (size_t)(strstr(out.data, "verdict\n") - out.data);
     {

@@ -1,18 +1,21 @@
 /* cli/verify.c: runs the checkpoints of a model and prints one row a check.
  *
- * May include: common, checkpoint. */
+ * May include: common, checkpoint, report. */
 #include <getopt.h>
+#include <string.h>
 
 #include "checkpoint/determinism.h"
 #include "checkpoint/expect.h"
 #include "checkpoint/verify.h"
 #include "cli/cli.h"
 #include "cli/loaded.h"
+#include "cli/prompt.h"
 #include "cli/verify_determinism.h"
 #include "common/json.h"
+#include "report/terminal.h"
 
 static const char verify_help[] =
-    "usage: llorch-cpud verify [--model PATH] [--reference DIR] [--expect NAME]\n"
+    "usage: llorch-cpud verify [--model PATH] [--reference DIR | --reference self] [OPTION]...\n"
     "\n"
     "Compares a model's checkpoints 1 to 12 with reference tensors and with itself.\n"
     "\n"
@@ -20,51 +23,123 @@ static const char verify_help[] =
     "                     shipped model)\n"
     "  --reference DIR    reference tensors (default: reference/named, then reference, in the "
     "model\n"
-    "                     directory)\n"
+    "                     directory; self when it has neither)\n"
+    "  --reference self   every stage of every layer against a plain forward pass in double\n"
+    "                     precision over the weights of the model's file\n"
+    "  --determinism [N]  instead: N runs (default 100) of one prompt in all ways: chunks, reused "
+    "cache,\n"
+    "                     instruction sets, copies of the weights; all bits must be the same\n"
+    "  --seed N           of the random choices of --determinism (default 1)\n"
+    "  --prompt TEXT      with self or --determinism: what to compute (default \"Hello.\"); - "
+    "reads standard input\n"
+    "  --prompt-ids LIST  the same as token ids, separated by commas\n"
     "  --expect NAME      also the values recorded for a published model: gpt2, gpt2-medium\n"
-    "  --determinism [N]  instead: N runs (default 100) of one prompt in all ways, chunks, cache "
-    "reuse,\n"
-    "                     instruction sets and copies of the weights; all bits must be the same\n"
-    "  --prompt TEXT      for --determinism: another prompt\n"
-    "  --seed N           for --determinism: of its random choices (default 1)\n"
-    "  --json             for --determinism: one JSON object instead of a table\n"
+    "  --stats            also the statistics of both sides\n"
+    "  --json             one JSON object with all of it instead of a table\n"
     "  --isa NAME         instruction set: scalar, avx2 (default: the best, or LLORCH_ISA)\n"
     "  --help             this text\n"
     "\n"
     "worst error is the largest |ours - reference| / max(1, |reference|); it must not exceed the\n"
-    "tolerance. Exit status: 0 when something was validated and nothing failed, 1 when something\n"
+    "tolerance. With self it is what has added up since the embedding, and \"this stage\" is the\n"
+    "error of the stage alone as a share of what float32 rounding allows there: above 1 it is "
+    "wrong.\n"
+    "Exit status: 0 when something was validated and nothing failed, 1 when something\n"
     "failed, 2 for wrong usage, 3 when nothing could be validated.\n";
 
 enum {
     OPT_MODEL = 256,
     OPT_REFERENCE,
-    OPT_EXPECT,
-    OPT_ISA,
     OPT_DETERMINISM,
-    OPT_PROMPT,
     OPT_SEED,
+    OPT_PROMPT,
+    OPT_PROMPT_IDS,
+    OPT_EXPECT,
+    OPT_STATS,
     OPT_JSON,
+    OPT_ISA,
     EXIT_NOT_VALIDATED = 3
 };
 
 static const struct option verify_options[] = {
     {"model", required_argument, NULL, OPT_MODEL},
     {"reference", required_argument, NULL, OPT_REFERENCE},
-    {"expect", required_argument, NULL, OPT_EXPECT},
-    {"isa", required_argument, NULL, OPT_ISA},
     {"determinism", optional_argument, NULL, OPT_DETERMINISM},
-    {"prompt", required_argument, NULL, OPT_PROMPT},
     {"seed", required_argument, NULL, OPT_SEED},
+    {"prompt", required_argument, NULL, OPT_PROMPT},
+    {"prompt-ids", required_argument, NULL, OPT_PROMPT_IDS},
+    {"expect", required_argument, NULL, OPT_EXPECT},
+    {"stats", no_argument, NULL, OPT_STATS},
     {"json", no_argument, NULL, OPT_JSON},
+    {"isa", required_argument, NULL, OPT_ISA},
     {"help", no_argument, NULL, 'h'},
     {NULL, 0, NULL, 0}};
 
 typedef struct {
-    const char *model, *isa;
+    const char *model, *isa, *prompt, *prompt_ids;
     VerifyOptions options;
     VerifyDeterminism determinism; /* runs 0: not asked for */
-    bool help;
+    bool stats, json, help;
 } VerifyArgs;
+
+static ErrCode check_args(const VerifyArgs *a, Err *err)
+{
+    const char *reference = a->options.reference;
+    const bool prompt = a->prompt != NULL || a->prompt_ids != NULL;
+
+    if (a->options.expect != NULL && !expect_known(a->options.expect))
+        return err_set(err, ERR_USAGE, "--expect: \"%s\", expected gpt2 or gpt2-medium",
+                       a->options.expect);
+    if (a->prompt != NULL && a->prompt_ids != NULL)
+        return err_set(err, ERR_USAGE, "give either --prompt or --prompt-ids");
+    if (a->determinism.runs > 0 && (reference != NULL || a->options.expect != NULL || a->stats))
+        return err_set(err, ERR_USAGE,
+                       "--determinism compares a model with itself: without --reference, --expect "
+                       "and --stats");
+    if (prompt && reference != NULL && strcmp(reference, VERIFY_SELF) != 0)
+        return err_set(err, ERR_USAGE,
+                       "--prompt: the tensors of %.200s belong to a prompt of their own; "
+                       "--reference self takes any",
+                       reference);
+    if (a->stats && a->json)
+        return err_set(err, ERR_USAGE, "--stats: --json has the statistics anyway");
+    return ERR_OK;
+}
+
+/* One option; false: it is none of ours. */
+static bool take_option(VerifyArgs *a, int option)
+{
+    switch (option) {
+    case OPT_MODEL:
+        a->model = optarg;
+        return true;
+    case OPT_REFERENCE:
+        a->options.reference = optarg;
+        return true;
+    case OPT_PROMPT:
+        a->prompt = optarg;
+        return true;
+    case OPT_PROMPT_IDS:
+        a->prompt_ids = optarg;
+        return true;
+    case OPT_EXPECT:
+        a->options.expect = optarg;
+        return true;
+    case OPT_STATS:
+        a->stats = true;
+        return true;
+    case OPT_JSON:
+        a->json = true;
+        return true;
+    case OPT_ISA:
+        a->isa = optarg;
+        return true;
+    case 'h':
+        a->help = true;
+        return true;
+    default:
+        return false;
+    }
+}
 
 /* "--determinism=N" or, although the number may be left out, "--determinism N". */
 static ErrCode take_determinism(VerifyArgs *a, int argc, char **argv, Err *err)
@@ -81,71 +156,88 @@ static ErrCode take_determinism(VerifyArgs *a, int argc, char **argv, Err *err)
     return code;
 }
 
+/* Options with numbers. */
+static ErrCode take_number(VerifyArgs *a, int option, int argc, char **argv, Err *err)
+{
+    switch (option) {
+    case OPT_DETERMINISM:
+        return take_determinism(a, argc, argv, err);
+    case OPT_SEED:
+        return cli_parse_u64("--seed", optarg, &a->determinism.seed, err);
+    default:
+        return cli_bad_option(argv, option, err);
+    }
+}
+
 static ErrCode parse_args(VerifyArgs *a, int argc, char **argv, Err *err)
 {
     int option;
+    ErrCode code = ERR_OK;
 
     *a = (VerifyArgs){.determinism.seed = 1};
     opterr = 0;
-    while ((option = getopt_long(argc, argv, ":h", verify_options, NULL)) != -1) {
-        switch (option) {
-        case OPT_MODEL:
-            a->model = optarg;
-            break;
-        case OPT_REFERENCE:
-            a->options.reference = optarg;
-            break;
-        case OPT_EXPECT:
-            a->options.expect = optarg;
-            break;
-        case OPT_ISA:
-            a->isa = optarg;
-            break;
-        case OPT_DETERMINISM:
-            if (take_determinism(a, argc, argv, err) != ERR_OK)
-                return ERR_USAGE;
-            break;
-        case OPT_PROMPT:
-            a->determinism.prompt = optarg;
-            break;
-        case OPT_SEED:
-            if (cli_parse_u64("--seed", optarg, &a->determinism.seed, err) != ERR_OK)
-                return ERR_USAGE;
-            break;
-        case OPT_JSON:
-            a->determinism.json = true;
-            break;
-        case 'h':
-            a->help = true;
+    while (code == ERR_OK && (option = getopt_long(argc, argv, ":h", verify_options, NULL)) != -1) {
+        if (!take_option(a, option))
+            code = take_number(a, option, argc, argv, err);
+        if (a->help)
             return ERR_OK;
-        default:
-            return cli_bad_option(argv, option, err);
-        }
     }
-    if (a->options.expect != NULL && !expect_known(a->options.expect))
-        return err_set(err, ERR_USAGE, "--expect: \"%s\", expected gpt2 or gpt2-medium",
-                       a->options.expect);
-    if (a->determinism.runs > 0 && (a->options.reference != NULL || a->options.expect != NULL))
-        return err_set(err, ERR_USAGE,
-                       "--determinism compares a model with itself: without --reference and "
-                       "--expect");
-    return cli_no_operands(argc, argv, err);
+    if (code == ERR_OK)
+        code = cli_no_operands(argc, argv, err);
+    return code == ERR_OK ? check_args(a, err) : code;
 }
 
-static int exit_status(const VerdictTable *t)
+static ErrCode read_prompt(VerifyArgs *a, CliPrompt *prompt, const CliLoaded *l, Err *err)
 {
-    if (verdict_count(t, VERDICT_FAIL) > 0)
-        return CLI_EXIT_FAILURE;
-    return verdict_count(t, VERDICT_PASS) > 0 ? CLI_EXIT_OK : EXIT_NOT_VALIDATED;
+    ErrCode code = ERR_OK;
+
+    if (a->prompt != NULL)
+        code = cli_prompt_of_text(prompt, "--prompt", a->prompt, "--prompt-ids", l, err);
+    else if (a->prompt_ids != NULL)
+        code = cli_prompt_of_ids(prompt, "--prompt-ids", a->prompt_ids, l, err);
+    a->options.ids = prompt->ids;
+    a->options.n_ids = prompt->n_ids;
+    return code;
 }
 
-static int print_table(const VerdictTable *t)
+static VerifyMeta meta_of(const VerifyResult *r, CliPrompt *prompt, const CliLoaded *l)
+{
+    if (prompt->ids == NULL)
+        cli_prompt_decode(prompt, r->capture.ids, r->capture.n_ids, l);
+    return (VerifyMeta){.model = l->model.name,
+                        .types = l->model.types,
+                        .prompt = prompt->text,
+                        .n_prompt = prompt->n_text,
+                        .ids = r->capture.ids,
+                        .n_ids = r->capture.n_ids,
+                        .isa = l->k->name,
+                        .compiler = cli_compiler(),
+                        .version = LLORCH_VERSION,
+                        .reference = r->reference};
+}
+
+static int exit_status(const VerifyResult *r)
+{
+    switch (verify_verdict(r)) {
+    case VERDICT_PASS:
+        return CLI_EXIT_OK;
+    case VERDICT_FAIL:
+        return CLI_EXIT_FAILURE;
+    default:
+        return EXIT_NOT_VALIDATED;
+    }
+}
+
+static int print_result(const VerifyArgs *a, const VerifyResult *r, const VerifyMeta *meta)
 {
     JsonBuf out = {0};
     Err err = {0};
     int status;
 
-    verdict_format(t, &out);
+    if (a->json)
+        verify_json(&out, r, meta);
+    else
+        verify_text(&out, r, a->stats, term_wants_colour());
     if (out.oom) {
         (void)err_set(&err, ERR_MEMORY, "out of memory");
         status = cli_fail(&err);
@@ -153,14 +245,33 @@ static int print_table(const VerdictTable *t)
         status = cli_print(out.data);
     }
     json_buf_free(&out);
-    return status == CLI_EXIT_OK ? exit_status(t) : status;
+    return status;
+}
+
+/* Everything that is shown or kept of a result; the exit status. */
+static int report(const VerifyArgs *a, const VerifyResult *r, CliPrompt *prompt, const CliLoaded *l)
+{
+    const VerifyMeta meta = meta_of(r, prompt, l);
+    const int status = print_result(a, r, &meta);
+
+    return status == CLI_EXIT_OK ? exit_status(r) : status;
+}
+
+/* The exit status. */
+static int run_determinism(VerifyArgs *a, const CliPrompt *prompt, CliLoaded *l)
+{
+    a->determinism.ids = prompt->ids;
+    a->determinism.n_ids = prompt->n_ids;
+    a->determinism.json = a->json;
+    return verify_determinism(l, &a->determinism);
 }
 
 int cli_verify(int argc, char **argv)
 {
     VerifyArgs args;
     CliLoaded loaded = {.tokenizer = NULL};
-    VerdictTable table = {.rows = NULL};
+    CliPrompt prompt = {.text = NULL};
+    VerifyResult result = {.first_fault = -1};
     Err err = {0};
     int status;
     ErrCode code = parse_args(&args, argc, argv, &err);
@@ -169,21 +280,24 @@ int cli_verify(int argc, char **argv)
         return cli_print(verify_help);
     if (code == ERR_OK)
         code = cli_load(&loaded, args.model, args.isa, &err);
-    if (code == ERR_OK && args.determinism.runs > 0) {
-        status = verify_determinism(&loaded, &args.determinism);
-        cli_unload(&loaded);
-        return status;
-    }
-    if (code == ERR_OK) {
+    if (code == ERR_OK)
+        code = read_prompt(&args, &prompt, &loaded, &err);
+    if (code == ERR_OK && args.determinism.runs == 0) {
         const Gpt2Progress progress = {cli_loaded_progress, &loaded};
 
         cli_progress_start(&loaded.progress, "verifying");
-        code = verify_run(&table, &loaded.model, loaded.tokenizer, loaded.k, &args.options,
+        code = verify_run(&result, &loaded.model, loaded.tokenizer, loaded.k, &args.options,
                           &progress, &err);
         cli_progress_clear(&loaded.progress);
     }
-    status = code == ERR_OK ? print_table(&table) : cli_fail(&err);
-    verdict_free(&table);
+    if (code != ERR_OK)
+        status = cli_fail(&err);
+    else if (args.determinism.runs > 0)
+        status = run_determinism(&args, &prompt, &loaded);
+    else
+        status = report(&args, &result, &prompt, &loaded);
+    verify_result_free(&result);
+    cli_prompt_free(&prompt);
     cli_unload(&loaded);
     return status;
 }

@@ -48,22 +48,24 @@ static void generate_ids(Sequence *s, int vocab, DeterminismOptions *o)
     o->n_ids = DETERMINISM_IDS;
 }
 
-static ErrCode make_sequence(Sequence *s, const CliLoaded *l, const char *prompt,
+static ErrCode make_sequence(Sequence *s, const CliLoaded *l, const VerifyDeterminism *a,
                              DeterminismOptions *o, Err *err)
 {
-    const char *text = prompt != NULL ? prompt : DETERMINISM_PROMPT;
+    const char *text = DETERMINISM_PROMPT;
     ErrCode code = ERR_OK;
 
-    if (l->tokenizer == NULL && prompt != NULL)
-        return err_set(err, ERR_USAGE, "--prompt: the model has no tokenizer");
+    if (a->ids != NULL) {
+        o->ids = a->ids;
+        o->n_ids = a->n_ids;
+        return ERR_OK;
+    }
     if (l->tokenizer == NULL) {
         generate_ids(s, l->model.config.vocab_size, o);
     } else {
         code = greedy_encode(l->tokenizer, text, strlen(text), &s->room, &s->ids, &o->n_ids, err);
         o->ids = s->ids;
     }
-    if (prompt == NULL)
-        o->n_ids = at_most(o->n_ids, at_most(DETERMINISM_IDS, l->model.config.n_ctx));
+    o->n_ids = at_most(o->n_ids, at_most(DETERMINISM_IDS, l->model.config.n_ctx));
     return code;
 }
 
@@ -87,9 +89,9 @@ static void add_string(JsonBuf *out, const char *key, const char *text)
 
 static const char *prompt_name(const CliLoaded *l, const VerifyDeterminism *a)
 {
-    return l->tokenizer == NULL ? "generated ids"
-           : a->prompt != NULL  ? "the given prompt"
-                                : "the standard prompt";
+    if (a->ids != NULL)
+        return "the given prompt";
+    return l->tokenizer == NULL ? "generated ids" : "the standard prompt";
 }
 
 static int print(const CliLoaded *l, const VerifyDeterminism *a, const DeterminismResult *r)
@@ -133,7 +135,7 @@ int verify_determinism(CliLoaded *l, const VerifyDeterminism *a)
     Sequence sequence = {.ids = NULL};
     Err err = {0};
     int status;
-    ErrCode code = make_sequence(&sequence, l, a->prompt, &o, &err);
+    ErrCode code = make_sequence(&sequence, l, a, &o, &err);
 
     cli_catch_interrupt();
     if (code == ERR_OK)

@@ -12,7 +12,8 @@
 typedef struct {
     int runs;
     uint64_t seed;
-    const char *prompt; /* NULL: the one of checkpoint/determinism.h */
+    const int32_t *ids; /* [n_ids]: the prompt; NULL: that of checkpoint/determinism.h */
+    int n_ids;
     bool json;
 } VerifyDeterminism;
 

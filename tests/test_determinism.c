@@ -516,15 +516,16 @@ static void the_table_names_the_first_difference(void **state)
     JsonBuf out = {0};
 
     (void)state;
-    determinism_format(&r, &out);
+    determinism_format(&r, &out, false);
     assert_has(out.data, "0000000000000abc  same\n");
-    assert_has(out.data, "0000000000000def  DIFFERS: run 3, position 5, logit 6: nan (nan), "
+    assert_has(out.data, "0000000000000def  DIFFERS\n");
+    assert_has(out.data, "\nanother, y: run 3, position 5, logit 6 is nan (nan), "
                          "expected 1.5 (0x1.8p+0); 12 logits differ\n");
-    assert_has(out.data, "not run: why \"not\"\n");
+    assert_has(out.data, "\nthird, x: not run: why \"not\"\n");
     assert_has(out.data, "\n7 runs in 2 ways, seed 7: 1 way differs; 1 not run\n");
     json_buf_free(&out);
     r.n_rows = 1;
-    determinism_format(&r, &out);
+    determinism_format(&r, &out, false);
     assert_has(out.data, "4 runs in 1 ways, seed 7: the logits of all 9 positions have the same "
                          "bits, hash 0000000000000abc\n");
     json_buf_free(&out);

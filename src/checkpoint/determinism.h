@@ -85,7 +85,7 @@ ErrCode determinism_run(DeterminismResult *r, const Gpt2 *m, const DeterminismOp
 bool determinism_holds(const DeterminismResult *r);
 
 /* Appends the table, one line a way, and the verdict; or the same as a JSON object. */
-void determinism_format(const DeterminismResult *r, JsonBuf *out);
+void determinism_format(const DeterminismResult *r, JsonBuf *out, bool colour);
 void determinism_json(const DeterminismResult *r, JsonBuf *out);
 
 #endif

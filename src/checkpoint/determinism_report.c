@@ -1,11 +1,12 @@
 /* checkpoint/determinism_report.c: what determinism_run found, for people and for programs.
  *
- * May include: common. */
+ * May include: common, report. */
 #include <inttypes.h>
 #include <math.h>
 #include <string.h>
 
 #include "checkpoint/determinism.h"
+#include "report/terminal.h"
 
 static int count(const DeterminismResult *r, DeterminismVerdict verdict)
 {
@@ -27,21 +28,35 @@ static int all_runs(const DeterminismResult *r)
 
 /* ---- Table ---- */
 
-static void format_row(JsonBuf *out, const DeterminismRow *row)
+static void add_cells(TermTable *t, const DeterminismRow *row)
 {
+    const bool same = row->verdict == DETERMINISM_SAME;
+
+    term_table_cell(t, TERM_PLAIN, "%s", row->way);
+    term_table_cell(t, TERM_PLAIN, "%s", row->isa);
     if (row->verdict == DETERMINISM_NOT_RUN) {
-        json_buf_printf(out, "%-34s  %-8s  %5s  %-16s  not run: %s\n", row->way, row->isa, "-", "-",
-                        row->note);
+        term_table_cell(t, TERM_WEAK, "-");
+        term_table_cell(t, TERM_WEAK, "-");
+        term_table_cell(t, TERM_WEAK, "not run");
         return;
     }
-    json_buf_printf(out, "%-34s  %-8s  %5d  %016" PRIx64 "  ", row->way, row->isa, row->runs,
-                    row->hash);
+    term_table_cell(t, TERM_PLAIN, "%d", row->runs);
+    term_table_cell(t, TERM_PLAIN, "%016" PRIx64, row->hash);
+    term_table_cell(t, same ? TERM_GOOD : TERM_BAD, same ? "same" : "DIFFERS");
+}
+
+/* Below the table: where a way differs, or why it was not run. */
+static void explain(JsonBuf *out, const DeterminismRow *row)
+{
     if (row->verdict == DETERMINISM_SAME)
-        json_buf_printf(out, "same\n");
+        return;
+    json_buf_printf(out, "\n%s, %s: ", row->way, row->isa);
+    if (row->verdict == DETERMINISM_NOT_RUN)
+        json_buf_printf(out, "not run: %s", row->note);
     else
         json_buf_printf(out,
-                        "DIFFERS: run %d, position %d, logit %d: %.9g (%a), expected %.9g (%a); "
-                        "%d logits differ\n",
+                        "run %d, position %d, logit %d is %.9g (%a), expected %.9g (%a); %d logits "
+                        "differ",
                         row->runs, row->position, row->token, (double)row->ours, (double)row->ours,
                         (double)row->expected, (double)row->expected, row->n_differ);
 }
@@ -62,12 +77,19 @@ static void format_verdict(JsonBuf *out, const DeterminismResult *r)
     json_buf_printf(out, "\n");
 }
 
-void determinism_format(const DeterminismResult *r, JsonBuf *out)
+void determinism_format(const DeterminismResult *r, JsonBuf *out, bool colour)
 {
-    json_buf_printf(out, "%-34s  %-8s  %5s  %-16s  verdict\n", "way", "isa", "runs",
-                    "hash of logits");
+    static const char *const headings[] = {"way", "isa", "runs", "hash of logits", "verdict"};
+    TermTable t;
+
+    term_table_begin(&t, headings, "llrll", colour);
     for (int i = 0; i < r->n_rows; i++)
-        format_row(out, &r->rows[i]);
+        add_cells(&t, &r->rows[i]);
+    term_table_print(&t, out);
+    for (int i = 0; i < r->n_rows; i++)
+        explain(out, &r->rows[i]);
+    if (!determinism_holds(r) || count(r, DETERMINISM_NOT_RUN) > 0)
+        json_buf_printf(out, "\n");
     format_verdict(out, r);
 }
 

@@ -1,6 +1,6 @@
 /* cli/verify_determinism.c: see verify_determinism.h.
  *
- * May include: common, checkpoint, kernels, model. */
+ * May include: common, checkpoint, kernels, model, report. */
 #include "cli/verify_determinism.h"
 
 #include <string.h>
@@ -12,6 +12,7 @@
 #include "common/arena.h"
 #include "common/json.h"
 #include "common/text.h"
+#include "report/terminal.h"
 
 enum { SHOWN_BYTES = 4 * GPT2_NAME_BYTES };
 
@@ -112,7 +113,7 @@ static int print(const CliLoaded *l, const VerifyDeterminism *a, const Determini
         (void)text_escape(name, sizeof name, l->model.name, strlen(l->model.name));
         json_buf_printf(&out, "%s, weights %s; %d tokens of %s\n\n", name, l->model.types, r->n_ids,
                         prompt_name(l, a));
-        determinism_format(r, &out);
+        determinism_format(r, &out, term_wants_colour());
     }
     if (out.oom) {
         Err err = {0};

@@ -100,7 +100,7 @@ def refused():
                        ("determinism", ["--determinism", "1000001"]), ("unexpected", ["--determinism", "many"]),
                        ("--seed", ["--determinism", "--seed", "-1"]),
                        ("--reference", ["--determinism", "--reference", TINY + "/reference"]),
-                       ("no tokens", ["--determinism", "--prompt", ""]),
+                       ("must not be empty", ["--determinism", "--prompt", ""]),
                        ("context is 64", ["--determinism", "--prompt", "word " * 100])):
         status, out, err = verify("--model", TINY, *args)
         equal((status, out), (2, ""))

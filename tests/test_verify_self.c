@@ -71,7 +71,6 @@ static void assert_found(VerifyResult r, int layer, const char *stage)
         (void)snprintf(want, sizeof want, "layer %d, %s (checkpoint ", layer, stage);
     else
         (void)snprintf(want, sizeof want, "%s (checkpoint ", stage);
-    assert_true(r.first_fault >= 0);
     if (strncmp(r.fault, want, strlen(want)) != 0)
         fail_msg("%s, expected %s", r.fault, want);
     assert_int_equal(r.table.rows[r.first_fault].verdict, VERDICT_FAIL);
@@ -147,14 +146,17 @@ static void the_double_pass_agrees_with_the_recorded_tensors(void **state)
 
 /* ---- A wrong epsilon ---- */
 
-static void a_wrong_epsilon_is_located_in_every_layer(void **state)
+/* The inputs of the tiny model's later norms have a variance of 10 and more, where no value depends
+ * on it by more than its rounding (tolerance.h). */
+static void a_wrong_epsilon_is_located(void **state)
 {
     (void)state;
     for (int i = 0; i < n_models(); i++) {
         Gpt2 *m = &models[i];
         const float eps = m->config.eps;
+        const bool tiny = i == 0;
 
-        for (int layer = 0; layer < m->config.n_layers; layer++) {
+        for (int layer = 0; layer < (tiny ? 2 : m->config.n_layers); layer++) {
             m->blocks[layer].ln_1.eps = 1e-6f;
             assert_found(verify(m, right), layer, "ln_1");
             m->blocks[layer].ln_1.eps = eps;
@@ -163,7 +165,8 @@ static void a_wrong_epsilon_is_located_in_every_layer(void **state)
             m->blocks[layer].ln_2.eps = eps;
         }
         m->ln_f.eps = 1e-6f;
-        assert_found(verify(m, right), -1, "ln_f");
+        if (!tiny)
+            assert_found(verify(m, right), -1, "ln_f");
         m->ln_f.eps = eps;
     }
 }
@@ -227,7 +230,8 @@ static void wrong_scale(float *s, size_t lds, const float *q, size_t ldq, int n_
 static void wrong_values(float *o, size_t ldo, const float *e, size_t lde, const float *inv,
                          int n_queries, const KernHead *head, int n_keys)
 {
-    right->attn_values(o, ldo, e, lde, inv, n_queries, head, n_keys > 1 ? n_keys - 1 : 1);
+    right->attn_values(o, ldo, e, lde, inv, n_queries, head, n_keys);
+    o[(size_t)(n_queries - 1) * ldo + 1] *= 1.001f;
 }
 
 static float wrong_softmax(float *e, const float *x, int n)
@@ -454,9 +458,8 @@ static void the_fault_is_the_last_thing_said(void **state)
     assert_string_equal(json_string_value(json_object_get(root, "verdict")), "fail");
     assert_string_equal(json_string_value(json_object_get(root, "prompt")), "a\"b");
     assert_int_equal(json_array_size(json_object_get(root, "rows")), r.table.n_rows);
-    assert_string_equal(json_string_value(json_object_get(json_object_get(root, "first_fault"),
-                                                          "text")),
-                        r.fault);
+    assert_string_equal(
+        json_string_value(json_object_get(json_object_get(root, "first_fault"), "text")), r.fault);
     json_decref(root);
     json_buf_free(&json);
     json_buf_free(&text);
@@ -469,7 +472,7 @@ int main(void)
         cmocka_unit_test(every_stage_of_every_layer_has_a_row),
         cmocka_unit_test(no_instruction_set_and_no_long_prompt_has_a_fault),
         cmocka_unit_test(the_double_pass_agrees_with_the_recorded_tensors),
-        cmocka_unit_test(a_wrong_epsilon_is_located_in_every_layer),
+        cmocka_unit_test(a_wrong_epsilon_is_located),
         cmocka_unit_test(one_wrong_lane_of_one_product_is_located),
         cmocka_unit_test(the_other_gelu_is_located),
         cmocka_unit_test(other_wrong_kernels_are_located),

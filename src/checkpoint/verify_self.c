@@ -101,9 +101,9 @@ static void accumulated(Walk *w, const DoubleTensor *t, const CompareView *ours)
     const int checkpoint = stages[t->stage].checkpoint;
     const char *name = stages[t->stage].name;
     const CompareView reference = double_view(ours, t);
-    VerdictRow *row = t->layer < 0 ? verdict_add(w->v->t, checkpoint, tolerance, "%s", name)
-                                   : verdict_add(w->v->t, checkpoint, tolerance, "h.%d %s",
-                                                 t->layer, name);
+    VerdictRow *row = t->layer < 0
+                          ? verdict_add(w->v->t, checkpoint, tolerance, "%s", name)
+                          : verdict_add(w->v->t, checkpoint, tolerance, "h.%d %s", t->layer, name);
     const Comparison c = t->stage == TAP_MASKED ? compare_masked(ours, &reference, tolerance)
                                                 : compare_tensors(ours, &reference, tolerance);
 

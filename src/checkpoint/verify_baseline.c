@@ -110,9 +110,7 @@ static ErrCode read_figures(VerifyBaselineRow *row, VerifyFigure first, const js
     code = json_field_object(o, key, what, &figures, err);
     if (code == ERR_OK)
         code = read_number(figures, "max_abs", what, &row->figures[first], err);
-    return code == ERR_OK
-               ? read_number(figures, "rms", what, &row->figures[first + 1], err)
-               : code;
+    return code == ERR_OK ? read_number(figures, "rms", what, &row->figures[first + 1], err) : code;
 }
 
 static ErrCode read_verdict(VerifyBaselineRow *row, const json_t *o, const char *what, Err *err)

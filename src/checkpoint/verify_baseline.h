@@ -87,15 +87,15 @@ typedef struct {
 typedef struct {
     const VerifyBaseline *baseline;
     double max_growth;
-    VerifyChange *changes; /* [n], owned */
+    VerifyChange *changes;                /* [n], owned */
     int n, n_failures, n_rows, n_figures; /* compared: rows, figures */
     Arena arena;
 } VerifyComparison;
 
 /* b and r must outlive c. Errors: ERR_UNSUPPORTED (another prompt, or another kind of reference),
  * ERR_MEMORY. Memory: verify_comparison_free. */
-ErrCode verify_baseline_compare(VerifyComparison *c, const VerifyBaseline *b,
-                                const VerifyResult *r, double max_growth, Err *err) ERR_CHECK;
+ErrCode verify_baseline_compare(VerifyComparison *c, const VerifyBaseline *b, const VerifyResult *r,
+                                double max_growth, Err *err) ERR_CHECK;
 void verify_comparison_free(VerifyComparison *c); /* a zeroed one is allowed */
 
 /* Appends a table and the verdict; or a JSON object. */

@@ -76,12 +76,8 @@ static void add_change(VerifyComparison *c, VerifyChangeKind kind, const char *n
 {
     const double factor = then > 0.0 ? now / then : now > 0.0 ? (double)INFINITY : 1.0;
 
-    c->changes[c->n++] = (VerifyChange){.kind = kind,
-                                        .name = name,
-                                        .figure = figure,
-                                        .then = then,
-                                        .now = now,
-                                        .factor = factor};
+    c->changes[c->n++] = (VerifyChange){
+        .kind = kind, .name = name, .figure = figure, .then = then, .now = now, .factor = factor};
     c->n_failures += kind <= VERIFY_GREW;
 }
 
@@ -140,12 +136,11 @@ static ErrCode make_room(VerifyComparison *c, int n_then, int n_now, Err *err)
     if (code != ERR_OK)
         return code;
     c->changes = arena_alloc(&c->arena, n, sizeof *c->changes);
-    return c->changes != NULL ? ERR_OK
-                              : err_set(err, ERR_MEMORY, "out of memory for a comparison");
+    return c->changes != NULL ? ERR_OK : err_set(err, ERR_MEMORY, "out of memory for a comparison");
 }
 
-ErrCode verify_baseline_compare(VerifyComparison *c, const VerifyBaseline *b,
-                                const VerifyResult *r, double max_growth, Err *err)
+ErrCode verify_baseline_compare(VerifyComparison *c, const VerifyBaseline *b, const VerifyResult *r,
+                                double max_growth, Err *err)
 {
     const VerdictTable *t = &r->table;
     int at = 0;

@@ -11,12 +11,12 @@
 
 enum { MOST_HARMLESS = 20, SHOWN_BYTES = 1024 };
 
-static const char *const figure_names[VERIFY_FIGURES + 1] = {
-    [VERIFY_MAX_ABS] = "max abs",
-    [VERIFY_RMS] = "RMS",
-    [VERIFY_LOCAL_MAX_ABS] = "max abs, this stage",
-    [VERIFY_LOCAL_RMS] = "RMS, this stage",
-    [VERIFY_FIGURES] = "-"};
+static const char *const figure_names[VERIFY_FIGURES + 1] = {[VERIFY_MAX_ABS] = "max abs",
+                                                             [VERIFY_RMS] = "RMS",
+                                                             [VERIFY_LOCAL_MAX_ABS] =
+                                                                 "max abs, this stage",
+                                                             [VERIFY_LOCAL_RMS] = "RMS, this stage",
+                                                             [VERIFY_FIGURES] = "-"};
 
 static const char *const kind_names[] = {
     [VERIFY_FAILS] = "fails",   [VERIFY_MISSING] = "missing", [VERIFY_GREW] = "grew",

@@ -11,6 +11,7 @@
 #include "cli/loaded.h"
 #include "cli/prompt.h"
 #include "cli/verify_determinism.h"
+#include "cli/verify_keep.h"
 #include "common/json.h"
 #include "report/terminal.h"
 
@@ -35,6 +36,9 @@ static const char verify_help[] =
     "  --prompt-ids LIST  the same as token ids, separated by commas\n"
     "  --expect NAME      also the values recorded for a published model: gpt2, gpt2-medium\n"
     "  --stats            also the statistics of both sides\n"
+    "  --save FILE        keep the result as a baseline, a JSON file\n"
+    "  --compare FILE     compare with a baseline: what fails, is missing or has an error above\n"
+    "  --max-growth X     times the baseline's (default 2) makes the exit status 1\n"
     "  --json             one JSON object with all of it instead of a table\n"
     "  --isa NAME         instruction set: scalar, avx2 (default: the best, or LLORCH_ISA)\n"
     "  --help             this text\n"
@@ -55,6 +59,9 @@ enum {
     OPT_PROMPT_IDS,
     OPT_EXPECT,
     OPT_STATS,
+    OPT_SAVE,
+    OPT_COMPARE,
+    OPT_MAX_GROWTH,
     OPT_JSON,
     OPT_ISA,
     EXIT_NOT_VALIDATED = 3
@@ -69,6 +76,9 @@ static const struct option verify_options[] = {
     {"prompt-ids", required_argument, NULL, OPT_PROMPT_IDS},
     {"expect", required_argument, NULL, OPT_EXPECT},
     {"stats", no_argument, NULL, OPT_STATS},
+    {"save", required_argument, NULL, OPT_SAVE},
+    {"compare", required_argument, NULL, OPT_COMPARE},
+    {"max-growth", required_argument, NULL, OPT_MAX_GROWTH},
     {"json", no_argument, NULL, OPT_JSON},
     {"isa", required_argument, NULL, OPT_ISA},
     {"help", no_argument, NULL, 'h'},
@@ -78,6 +88,7 @@ typedef struct {
     const char *model, *isa, *prompt, *prompt_ids;
     VerifyOptions options;
     VerifyDeterminism determinism; /* runs 0: not asked for */
+    VerifyKeep keep;
     bool stats, json, help;
 } VerifyArgs;
 
@@ -91,10 +102,11 @@ static ErrCode check_args(const VerifyArgs *a, Err *err)
                        a->options.expect);
     if (a->prompt != NULL && a->prompt_ids != NULL)
         return err_set(err, ERR_USAGE, "give either --prompt or --prompt-ids");
-    if (a->determinism.runs > 0 && (reference != NULL || a->options.expect != NULL || a->stats))
+    if (a->determinism.runs > 0 && (reference != NULL || a->options.expect != NULL || a->stats ||
+                                    a->keep.save != NULL || a->keep.compare != NULL))
         return err_set(err, ERR_USAGE,
-                       "--determinism compares a model with itself: without --reference, --expect "
-                       "and --stats");
+                       "--determinism compares a model with itself: without --reference, --expect, "
+                       "--stats, --save and --compare");
     if (prompt && reference != NULL && strcmp(reference, VERIFY_SELF) != 0)
         return err_set(err, ERR_USAGE,
                        "--prompt: the tensors of %.200s belong to a prompt of their own; "
@@ -123,6 +135,12 @@ static bool take_option(VerifyArgs *a, int option)
         return true;
     case OPT_EXPECT:
         a->options.expect = optarg;
+        return true;
+    case OPT_SAVE:
+        a->keep.save = optarg;
+        return true;
+    case OPT_COMPARE:
+        a->keep.compare = optarg;
         return true;
     case OPT_STATS:
         a->stats = true;
@@ -156,12 +174,24 @@ static ErrCode take_determinism(VerifyArgs *a, int argc, char **argv, Err *err)
     return code;
 }
 
+static ErrCode take_growth(VerifyArgs *a, Err *err)
+{
+    float growth = 0.0f;
+    const ErrCode code = cli_parse_float("--max-growth", optarg, 1.0f, 1e9f, &growth, err);
+
+    if (code == ERR_OK)
+        a->keep.max_growth = (double)growth;
+    return code;
+}
+
 /* Options with numbers. */
 static ErrCode take_number(VerifyArgs *a, int option, int argc, char **argv, Err *err)
 {
     switch (option) {
     case OPT_DETERMINISM:
         return take_determinism(a, argc, argv, err);
+    case OPT_MAX_GROWTH:
+        return take_growth(a, err);
     case OPT_SEED:
         return cli_parse_u64("--seed", optarg, &a->determinism.seed, err);
     default:
@@ -174,7 +204,7 @@ static ErrCode parse_args(VerifyArgs *a, int argc, char **argv, Err *err)
     int option;
     ErrCode code = ERR_OK;
 
-    *a = (VerifyArgs){.determinism.seed = 1};
+    *a = (VerifyArgs){.determinism.seed = 1, .keep.max_growth = VERIFY_MAX_GROWTH};
     opterr = 0;
     while (code == ERR_OK && (option = getopt_long(argc, argv, ":h", verify_options, NULL)) != -1) {
         if (!take_option(a, option))
@@ -216,8 +246,10 @@ static VerifyMeta meta_of(const VerifyResult *r, CliPrompt *prompt, const CliLoa
                         .reference = r->reference};
 }
 
-static int exit_status(const VerifyResult *r)
+static int exit_status(const VerifyArgs *a, const VerifyResult *r)
 {
+    if (a->keep.compared.n_failures > 0)
+        return CLI_EXIT_FAILURE;
     switch (verify_verdict(r)) {
     case VERDICT_PASS:
         return CLI_EXIT_OK;
@@ -228,33 +260,48 @@ static int exit_status(const VerifyResult *r)
     }
 }
 
-static int print_result(const VerifyArgs *a, const VerifyResult *r, const VerifyMeta *meta)
+static void format_json(JsonBuf *out, const VerifyArgs *a, const VerifyResult *r,
+                        const VerifyMeta *meta)
 {
+    json_buf_printf(out, "{");
+    verify_json_members(out, r, meta);
+    if (a->keep.compare != NULL) {
+        json_buf_printf(out, ",\n\"comparison\":");
+        verify_comparison_json(out, &a->keep.compared);
+    }
+    json_buf_printf(out, "}\n");
+}
+
+static ErrCode print_result(const VerifyArgs *a, const VerifyResult *r, const VerifyMeta *meta,
+                            Err *err)
+{
+    const bool colour = term_wants_colour();
     JsonBuf out = {0};
-    Err err = {0};
-    int status;
+    ErrCode code;
 
     if (a->json)
-        verify_json(&out, r, meta);
+        format_json(&out, a, r, meta);
     else
-        verify_text(&out, r, a->stats, term_wants_colour());
-    if (out.oom) {
-        (void)err_set(&err, ERR_MEMORY, "out of memory");
-        status = cli_fail(&err);
-    } else {
-        status = cli_print(out.data);
-    }
+        verify_text(&out, r, a->stats, colour);
+    if (!a->json && a->keep.compare != NULL)
+        verify_comparison_format(&out, &a->keep.compared, colour);
+    code = out.oom ? err_set(err, ERR_MEMORY, "out of memory") : cli_out(out.data, out.len, err);
     json_buf_free(&out);
-    return status;
+    return code == ERR_OK ? cli_out_flush(err) : code;
 }
 
 /* Everything that is shown or kept of a result; the exit status. */
-static int report(const VerifyArgs *a, const VerifyResult *r, CliPrompt *prompt, const CliLoaded *l)
+static int report(VerifyArgs *a, const VerifyResult *r, CliPrompt *prompt, const CliLoaded *l)
 {
     const VerifyMeta meta = meta_of(r, prompt, l);
-    const int status = print_result(a, r, &meta);
+    Err err = {0};
+    ErrCode code = verify_keep_compare(&a->keep, r, &err);
 
-    return status == CLI_EXIT_OK ? exit_status(r) : status;
+    if (code == ERR_OK)
+        code = print_result(a, r, &meta, &err);
+    if (code == ERR_OK)
+        code = verify_keep_save(&a->keep, r, &meta, &err);
+    return code == ERR_OK ? exit_status(a, r) : cli_fail(&err);
 }
 
 /* The exit status. */
@@ -282,6 +329,8 @@ int cli_verify(int argc, char **argv)
         code = cli_load(&loaded, args.model, args.isa, &err);
     if (code == ERR_OK)
         code = read_prompt(&args, &prompt, &loaded, &err);
+    if (code == ERR_OK)
+        code = verify_keep_begin(&args.keep, &loaded.model, &err);
     if (code == ERR_OK && args.determinism.runs == 0) {
         const Gpt2Progress progress = {cli_loaded_progress, &loaded};
 
@@ -296,6 +345,7 @@ int cli_verify(int argc, char **argv)
         status = run_determinism(&args, &prompt, &loaded);
     else
         status = report(&args, &result, &prompt, &loaded);
+    verify_keep_free(&args.keep);
     verify_result_free(&result);
     cli_prompt_free(&prompt);
     cli_unload(&loaded);

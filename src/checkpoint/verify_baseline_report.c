@@ -9,7 +9,7 @@
 #include "common/text.h"
 #include "report/terminal.h"
 
-enum { MOST_HARMLESS = 20, SHOWN_BYTES = 1024 };
+enum { MOST_LINES = 40, SHOWN_BYTES = 1024 };
 
 static const char *const figure_names[VERIFY_FIGURES + 1] = {[VERIFY_MAX_ABS] = "max abs",
                                                              [VERIFY_RMS] = "RMS",
@@ -69,21 +69,39 @@ static void add_cells(TermTable *t, const VerifyChange *change)
     term_table_cell(t, style, "%s", kind_names[change->kind]);
 }
 
-/* All failures; of the rest the first ones. */
+/* The worst change of each check, failures first; printed: the names so far. */
+static bool is_shown(const char *const *printed, int n, const char *name)
+{
+    for (int i = 0; i < n; i++)
+        if (strcmp(printed[i], name) == 0)
+            return true;
+    return false;
+}
+
 static void add_table(JsonBuf *out, const VerifyComparison *c, bool colour)
 {
-    static const char *const headings[] = {"check", "figure", "then", "now", "growth", "verdict"};
-    const int n = c->n < c->n_failures + MOST_HARMLESS ? c->n : c->n_failures + MOST_HARMLESS;
+    static const char *const headings[] = {"check", "worst figure", "then",
+                                           "now",   "growth",       "verdict"};
+    const char *printed[MOST_LINES];
+    int n = 0, n_left = 0;
     TermTable t;
 
-    if (n == 0)
+    if (c->n == 0)
         return;
     term_table_begin(&t, headings, "llrrrl", colour);
-    for (int i = 0; i < n; i++)
+    for (int i = 0; i < c->n; i++) {
+        if (is_shown(printed, n, c->changes[i].name))
+            continue;
+        if (n == MOST_LINES) {
+            n_left++;
+            continue;
+        }
+        printed[n++] = c->changes[i].name;
         add_cells(&t, &c->changes[i]);
+    }
     term_table_print(&t, out);
-    if (n < c->n)
-        json_buf_printf(out, "... and %d more that moved less\n", c->n - n);
+    if (n_left > 0)
+        json_buf_printf(out, "... and %d more changes of other checks (--json has all)\n", n_left);
     json_buf_printf(out, "\n");
 }
 
@@ -95,7 +113,7 @@ void verify_comparison_format(JsonBuf *out, const VerifyComparison *c, bool colo
         moved += c->changes[i].figure != VERIFY_FIGURES;
     add_origin(out, c->baseline);
     add_table(out, c, colour);
-    json_buf_printf(out, "%d checks with %d figures: ", c->n_rows, c->n_figures);
+    json_buf_printf(out, "%d checks with %d figures compared: ", c->n_rows, c->n_figures);
     if (moved == 0)
         json_buf_printf(out, "all figures are the same");
     else
@@ -103,8 +121,9 @@ void verify_comparison_format(JsonBuf *out, const VerifyComparison *c, bool colo
     if (c->n_failures == 0)
         json_buf_printf(out, "; nothing fails, is missing or grew beyond %g x\n", c->max_growth);
     else
-        json_buf_printf(out, "; %d of the changes %s\n", c->n_failures,
-                        c->n_failures == 1 ? "is a failure" : "are failures");
+        json_buf_printf(out,
+                        "; FAILURES: %d (a check that fails or is missing, a figure beyond %g x)\n",
+                        c->n_failures, c->max_growth);
 }
 
 /* ---- JSON ---- */

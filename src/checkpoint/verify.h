@@ -90,6 +90,8 @@ Verdict verify_verdict(const VerifyResult *r);
 /* Appends one JSON object with everything: the run, all rows with all statistics, growth, counts,
  * verdict. */
 void verify_json(JsonBuf *out, const VerifyResult *r, const VerifyMeta *meta);
+/* Its members, without the braces. */
+void verify_json_members(JsonBuf *out, const VerifyResult *r, const VerifyMeta *meta);
 
 /* Appends what a terminal shows: the table, the growth of the error, the totals. stats: a second
  * table with the statistics of both sides. */

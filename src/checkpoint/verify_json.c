@@ -153,11 +153,10 @@ static void add_run(JsonBuf *out, const VerifyResult *r, const VerifyMeta *meta)
     json_buf_printf(out, "}");
 }
 
-void verify_json(JsonBuf *out, const VerifyResult *r, const VerifyMeta *meta)
+void verify_json_members(JsonBuf *out, const VerifyResult *r, const VerifyMeta *meta)
 {
     const VerdictTable *t = &r->table;
 
-    json_buf_printf(out, "{");
     add_run(out, r, meta);
     json_buf_printf(out, ",\"rows\":[");
     for (int i = 0; i < t->n_rows; i++) {
@@ -186,5 +185,11 @@ void verify_json(JsonBuf *out, const VerifyResult *r, const VerifyMeta *meta)
                     verdict_count(t, VERDICT_PASS), verdict_count(t, VERDICT_FAIL),
                     verdict_count(t, VERDICT_NOT_VALIDATED));
     text(out, "verdict", json_verdict(verify_verdict(r)));
+}
+
+void verify_json(JsonBuf *out, const VerifyResult *r, const VerifyMeta *meta)
+{
+    json_buf_printf(out, "{");
+    verify_json_members(out, r, meta);
     json_buf_printf(out, "}\n");
 }

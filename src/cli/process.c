@@ -56,6 +56,25 @@ ErrCode process_pin(int cpu, Err *err)
     return ERR_OK;
 }
 
+void process_cpu_name(char out[PROCESS_CPU_NAME_BYTES])
+{
+    FILE *f = fopen("/proc/cpuinfo", "re");
+    char line[256];
+
+    (void)snprintf(out, PROCESS_CPU_NAME_BYTES, "unknown");
+    while (f != NULL && fgets(line, sizeof line, f) != NULL) {
+        const char *colon = strchr(line, ':');
+
+        if (strncmp(line, "model name", 10) != 0 || colon == NULL)
+            continue;
+        colon += strspn(colon, ": ");
+        (void)snprintf(out, PROCESS_CPU_NAME_BYTES, "%.*s", (int)strcspn(colon, "\n"), colon);
+        break;
+    }
+    if (f != NULL)
+        (void)fclose(f);
+}
+
 /* Bytes of address space, which is what the limit is compared with; 0: unknown. */
 static uint64_t mapped_bytes(void)
 {

@@ -7,9 +7,14 @@
 
 #include "common/error.h"
 
+enum { PROCESS_CPU_NAME_BYTES = 128 };
+
 /* --cpu: the process's one thread runs on this processor only; memory that is touched afterwards
  * lies near it. Errors: ERR_USAGE, with the processors that the process may use. */
 ErrCode process_pin(int cpu, Err *err) ERR_CHECK;
+
+/* "AMD EPYC", or "unknown": the processor's name as the system has it. */
+void process_cpu_name(char out[PROCESS_CPU_NAME_BYTES]);
 
 /* --mlock: everything that the process has mapped by now is brought into memory and never written
  * to swap, nor dropped where it is a file's. To be called when all weights and buffers are there:

@@ -4,12 +4,15 @@
 #include <getopt.h>
 #include <string.h>
 
+#include "checkpoint/determinism.h"
 #include "checkpoint/expect.h"
 #include "checkpoint/verify.h"
 #include "checkpoint/verify_html.h"
 #include "cli/cli.h"
 #include "cli/loaded.h"
 #include "cli/prompt.h"
+#include "cli/verify_determinism.h"
+#include "cli/verify_keep.h"
 #include "common/json.h"
 #include "report/output.h"
 #include "report/terminal.h"
@@ -26,10 +29,18 @@ static const char verify_help[] =
     "                     directory; self when it has neither)\n"
     "  --reference self   every stage of every layer against a plain forward pass in double\n"
     "                     precision over the weights of the model's file\n"
-    "  --prompt TEXT      with self: what to compute (default \"Hello.\"); - reads standard input\n"
+    "  --determinism [N]  instead: N runs (default 100) of one prompt in all ways: chunks, reused "
+    "cache,\n"
+    "                     instruction sets, copies of the weights; all bits must be the same\n"
+    "  --seed N           of the random choices of --determinism (default 1)\n"
+    "  --prompt TEXT      with self or --determinism: what to compute (default \"Hello.\"); - "
+    "reads standard input\n"
     "  --prompt-ids LIST  the same as token ids, separated by commas\n"
     "  --expect NAME      also the values recorded for a published model: gpt2, gpt2-medium\n"
     "  --stats            also the statistics of both sides\n"
+    "  --save FILE        keep the result as a baseline, a JSON file\n"
+    "  --compare FILE     compare with a baseline: what fails, is missing or has an error above\n"
+    "  --max-growth X     times the baseline's (default 2) makes the exit status 1\n"
     "  --json             one JSON object with all of it instead of a table\n"
     "  --html FILE        also write a page with charts, error maps and attention\n"
     "  --isa NAME         instruction set: scalar, avx2 (default: the best, or LLORCH_ISA)\n"
@@ -45,10 +56,15 @@ static const char verify_help[] =
 enum {
     OPT_MODEL = 256,
     OPT_REFERENCE,
+    OPT_DETERMINISM,
+    OPT_SEED,
     OPT_PROMPT,
     OPT_PROMPT_IDS,
     OPT_EXPECT,
     OPT_STATS,
+    OPT_SAVE,
+    OPT_COMPARE,
+    OPT_MAX_GROWTH,
     OPT_JSON,
     OPT_HTML,
     OPT_ISA,
@@ -58,10 +74,15 @@ enum {
 static const struct option verify_options[] = {
     {"model", required_argument, NULL, OPT_MODEL},
     {"reference", required_argument, NULL, OPT_REFERENCE},
+    {"determinism", optional_argument, NULL, OPT_DETERMINISM},
+    {"seed", required_argument, NULL, OPT_SEED},
     {"prompt", required_argument, NULL, OPT_PROMPT},
     {"prompt-ids", required_argument, NULL, OPT_PROMPT_IDS},
     {"expect", required_argument, NULL, OPT_EXPECT},
     {"stats", no_argument, NULL, OPT_STATS},
+    {"save", required_argument, NULL, OPT_SAVE},
+    {"compare", required_argument, NULL, OPT_COMPARE},
+    {"max-growth", required_argument, NULL, OPT_MAX_GROWTH},
     {"json", no_argument, NULL, OPT_JSON},
     {"html", required_argument, NULL, OPT_HTML},
     {"isa", required_argument, NULL, OPT_ISA},
@@ -71,6 +92,8 @@ static const struct option verify_options[] = {
 typedef struct {
     const char *model, *isa, *prompt, *prompt_ids, *html;
     VerifyOptions options;
+    VerifyDeterminism determinism; /* runs 0: not asked for */
+    VerifyKeep keep;
     bool stats, json, help;
 } VerifyArgs;
 
@@ -84,6 +107,12 @@ static ErrCode check_args(const VerifyArgs *a, Err *err)
                        a->options.expect);
     if (a->prompt != NULL && a->prompt_ids != NULL)
         return err_set(err, ERR_USAGE, "give either --prompt or --prompt-ids");
+    if (a->determinism.runs > 0 &&
+        (reference != NULL || a->options.expect != NULL || a->stats || a->html != NULL ||
+         a->keep.save != NULL || a->keep.compare != NULL))
+        return err_set(err, ERR_USAGE,
+                       "--determinism compares a model with itself: without --reference, --expect, "
+                       "--stats, --html, --save and --compare");
     if (prompt && reference != NULL && strcmp(reference, VERIFY_SELF) != 0)
         return err_set(err, ERR_USAGE,
                        "--prompt: the tensors of %.200s belong to a prompt of their own; "
@@ -113,6 +142,12 @@ static bool take_option(VerifyArgs *a, int option)
     case OPT_EXPECT:
         a->options.expect = optarg;
         return true;
+    case OPT_SAVE:
+        a->keep.save = optarg;
+        return true;
+    case OPT_COMPARE:
+        a->keep.compare = optarg;
+        return true;
     case OPT_STATS:
         a->stats = true;
         return true;
@@ -134,20 +169,61 @@ static bool take_option(VerifyArgs *a, int option)
     }
 }
 
+/* "--determinism=N" or, although the number may be left out, "--determinism N". */
+static ErrCode take_determinism(VerifyArgs *a, int argc, char **argv, Err *err)
+{
+    const char *text = optarg;
+    int64_t runs = DETERMINISM_RUNS;
+    ErrCode code = ERR_OK;
+
+    if (text == NULL && optind < argc && argv[optind][0] >= '0' && argv[optind][0] <= '9')
+        text = argv[optind++];
+    if (text != NULL)
+        code = cli_parse_int("--determinism", text, 1, DETERMINISM_MAX_RUNS, &runs, err);
+    a->determinism.runs = (int)runs;
+    return code;
+}
+
+static ErrCode take_growth(VerifyArgs *a, Err *err)
+{
+    float growth = 0.0f;
+    const ErrCode code = cli_parse_float("--max-growth", optarg, 1.0f, 1e9f, &growth, err);
+
+    if (code == ERR_OK)
+        a->keep.max_growth = (double)growth;
+    return code;
+}
+
+/* Options with numbers. */
+static ErrCode take_number(VerifyArgs *a, int option, int argc, char **argv, Err *err)
+{
+    switch (option) {
+    case OPT_DETERMINISM:
+        return take_determinism(a, argc, argv, err);
+    case OPT_MAX_GROWTH:
+        return take_growth(a, err);
+    case OPT_SEED:
+        return cli_parse_u64("--seed", optarg, &a->determinism.seed, err);
+    default:
+        return cli_bad_option(argv, option, err);
+    }
+}
+
 static ErrCode parse_args(VerifyArgs *a, int argc, char **argv, Err *err)
 {
     int option;
-    ErrCode code;
+    ErrCode code = ERR_OK;
 
-    *a = (VerifyArgs){.help = false};
+    *a = (VerifyArgs){.determinism.seed = 1, .keep.max_growth = VERIFY_MAX_GROWTH};
     opterr = 0;
-    while ((option = getopt_long(argc, argv, ":h", verify_options, NULL)) != -1) {
+    while (code == ERR_OK && (option = getopt_long(argc, argv, ":h", verify_options, NULL)) != -1) {
         if (!take_option(a, option))
-            return cli_bad_option(argv, option, err);
+            code = take_number(a, option, argc, argv, err);
         if (a->help)
             return ERR_OK;
     }
-    code = cli_no_operands(argc, argv, err);
+    if (code == ERR_OK)
+        code = cli_no_operands(argc, argv, err);
     return code == ERR_OK ? check_args(a, err) : code;
 }
 
@@ -180,8 +256,10 @@ static VerifyMeta meta_of(const VerifyResult *r, CliPrompt *prompt, const CliLoa
                         .reference = r->reference};
 }
 
-static int exit_status(const VerifyResult *r)
+static int exit_status(const VerifyArgs *a, const VerifyResult *r)
 {
+    if (a->keep.compared.n_failures > 0)
+        return CLI_EXIT_FAILURE;
     switch (verify_verdict(r)) {
     case VERDICT_PASS:
         return CLI_EXIT_OK;
@@ -192,24 +270,34 @@ static int exit_status(const VerifyResult *r)
     }
 }
 
-static int print_result(const VerifyArgs *a, const VerifyResult *r, const VerifyMeta *meta)
+static void format_json(JsonBuf *out, const VerifyArgs *a, const VerifyResult *r,
+                        const VerifyMeta *meta)
 {
+    json_buf_printf(out, "{");
+    verify_json_members(out, r, meta);
+    if (a->keep.compare != NULL) {
+        json_buf_printf(out, ",\n\"comparison\":");
+        verify_comparison_json(out, &a->keep.compared);
+    }
+    json_buf_printf(out, "}\n");
+}
+
+static ErrCode print_result(const VerifyArgs *a, const VerifyResult *r, const VerifyMeta *meta,
+                            Err *err)
+{
+    const bool colour = term_wants_colour();
     JsonBuf out = {0};
-    Err err = {0};
-    int status;
+    ErrCode code;
 
     if (a->json)
-        verify_json(&out, r, meta);
+        format_json(&out, a, r, meta);
     else
-        verify_text(&out, r, a->stats, term_wants_colour());
-    if (out.oom) {
-        (void)err_set(&err, ERR_MEMORY, "out of memory");
-        status = cli_fail(&err);
-    } else {
-        status = cli_print(out.data);
-    }
+        verify_text(&out, r, a->stats, colour);
+    if (!a->json && a->keep.compare != NULL)
+        verify_comparison_format(&out, &a->keep.compared, colour);
+    code = out.oom ? err_set(err, ERR_MEMORY, "out of memory") : cli_out(out.data, out.len, err);
     json_buf_free(&out);
-    return status;
+    return code == ERR_OK ? cli_out_flush(err) : code;
 }
 
 static ErrCode write_page(const char *path, const VerifyResult *r, const VerifyMeta *meta, Err *err)
@@ -224,16 +312,29 @@ static ErrCode write_page(const char *path, const VerifyResult *r, const VerifyM
 }
 
 /* Everything that is shown or kept of a result; the exit status. */
-static int report(const VerifyArgs *a, const VerifyResult *r, CliPrompt *prompt, const CliLoaded *l)
+static int report(VerifyArgs *a, const VerifyResult *r, CliPrompt *prompt, const CliLoaded *l)
 {
     const VerifyMeta meta = meta_of(r, prompt, l);
     Err err = {0};
+    ErrCode code = verify_keep_compare(&a->keep, r, &err);
 
-    /* First, so that a page that cannot be written is the only thing said. */
-    if (a->html != NULL && write_page(a->html, r, &meta, &err) != ERR_OK)
-        return cli_fail(&err);
-    const int status = print_result(a, r, &meta);
-    return status == CLI_EXIT_OK ? exit_status(r) : status;
+    /* Files first, so that one that cannot be written is the only thing said. */
+    if (code == ERR_OK && a->html != NULL)
+        code = write_page(a->html, r, &meta, &err);
+    if (code == ERR_OK)
+        code = verify_keep_save(&a->keep, r, &meta, &err);
+    if (code == ERR_OK)
+        code = print_result(a, r, &meta, &err);
+    return code == ERR_OK ? exit_status(a, r) : cli_fail(&err);
+}
+
+/* The exit status. */
+static int run_determinism(VerifyArgs *a, const CliPrompt *prompt, CliLoaded *l)
+{
+    a->determinism.ids = prompt->ids;
+    a->determinism.n_ids = prompt->n_ids;
+    a->determinism.json = a->json;
+    return verify_determinism(l, &a->determinism);
 }
 
 int cli_verify(int argc, char **argv)
@@ -252,7 +353,9 @@ int cli_verify(int argc, char **argv)
         code = cli_load(&loaded, args.model, args.isa, &err);
     if (code == ERR_OK)
         code = read_prompt(&args, &prompt, &loaded, &err);
-    if (code == ERR_OK) {
+    if (code == ERR_OK)
+        code = verify_keep_begin(&args.keep, &loaded.model, &err);
+    if (code == ERR_OK && args.determinism.runs == 0) {
         const Gpt2Progress progress = {cli_loaded_progress, &loaded};
 
         cli_progress_start(&loaded.progress, "verifying");
@@ -260,7 +363,13 @@ int cli_verify(int argc, char **argv)
                           &progress, &err);
         cli_progress_clear(&loaded.progress);
     }
-    status = code == ERR_OK ? report(&args, &result, &prompt, &loaded) : cli_fail(&err);
+    if (code != ERR_OK)
+        status = cli_fail(&err);
+    else if (args.determinism.runs > 0)
+        status = run_determinism(&args, &prompt, &loaded);
+    else
+        status = report(&args, &result, &prompt, &loaded);
+    verify_keep_free(&args.keep);
     verify_result_free(&result);
     cli_prompt_free(&prompt);
     cli_unload(&loaded);

@@ -46,8 +46,9 @@ TEST_HELP := $(BUILD)/tests/check.a
 TEST_LIBS ?= $(shell pkg-config --libs cmocka)
 # Linker flags of single test programs: TEST_LDFLAGS_<name>.
 TEST_LDFLAGS_test_alloc := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=free,--wrap=mmap,--wrap=munmap
+TEST_LDFLAGS_test_determinism := -Wl,--wrap=kv_cache_write
 
-.PHONY: all check check-tree bench asan ubsan sanitize clang arm64 tidy format install uninstall clean help tests
+.PHONY: all check check-tree bench bench-save bench-compare asan ubsan sanitize clang arm64 tidy format install uninstall clean help tests
 .DEFAULT_GOAL := all
 
 all: build/llorch-cpud ## build the program: build/llorch-cpud
@@ -67,12 +68,15 @@ $(LIB): $(LIB_OBJ)
 	@rm -f $@
 	ar rcs $@ $^
 
+# What a baseline says of the build that made it.
+$(BUILD)/src/cli/version.o: FILE_FLAGS := -DLLORCH_FLAGS='"$(subst ",,$(strip $(OPT) -ffp-contract=off -fno-math-errno $(SAN) $(CFLAGS)))"'
+
 # Only the files of an instruction set get its flags; everything else is baseline, so one binary runs everywhere.
 $(patsubst %.c,$(BUILD)/%.o,$(wildcard src/kernels/kernels_avx2*.c)): ISA_FLAGS := $(if $(findstring x86_64,$(shell $(CC) -dumpmachine)),-mavx2 -mfma -mf16c)
 
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS_ALL) $(ISA_FLAGS) -MMD -MP -c -o $@ $<
+	$(CC) $(CFLAGS_ALL) $(ISA_FLAGS) $(FILE_FLAGS) -MMD -MP -c -o $@ $<
 
 # llhttp comes as source from the distribution; its warnings are not ours.
 $(BUILD)/llhttp/%.o: $(LLHTTP_DIR)/%.c
@@ -136,6 +140,17 @@ bench: $(BIN) $(BENCH_MODEL) build/make-model ## speed on one core, GPT-2 Medium
 	LLORCH_BIN=$(BIN) bench/health.py $(BENCH_MODEL)
 	LLORCH_BIN=$(BIN) bench/serving_cost.py
 
+# Shares of what the core can do, decoding and prompts; rounds enough for a machine that is shared. A baseline is of one kind of
+# processor: bench-save makes one of this machine.
+BENCH_BASELINE ?= models/shakespeare/baseline/bench.json
+BENCH_SPEED := bench --model models/shakespeare --cases decode,cache,batch,prompt,memory --rounds 25
+
+bench-save: $(BIN) ## keep the speed of the shipped model as BENCH_BASELINE (default: the one in the repository)
+	$(BIN) $(BENCH_SPEED) --save $(BENCH_BASELINE) $(BENCH_FLAGS)
+
+bench-compare: $(BIN) ## fail when a share of the shipped model's speed is 10 % worse than BENCH_BASELINE's
+	$(BIN) $(BENCH_SPEED) --compare $(BENCH_BASELINE) $(BENCH_FLAGS)
+
 tidy: ## clang-tidy over src/
 	clang-tidy --quiet $(LIB_SRC) src/main.c -- -std=c11 -D_GNU_SOURCE -Isrc -isystem $(LLHTTP_INC) $(DEPS_CFLAGS) \
 	  -DLLORCH_VERSION='"$(VERSION)"' -mavx2 -mfma -mf16c
@@ -156,6 +171,6 @@ clean: ## remove build/
 	rm -rf build
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 
 -include $(LIB_OBJ:.o=.d) $(BUILD)/tests/stub_backend.d $(BUILD)/tests/stub_worker.d $(BUILD)/src/main.d $(TEST_BINS:=.d) $(TEST_HELP:.a=.d)

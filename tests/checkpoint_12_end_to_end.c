@@ -153,7 +153,7 @@ static void published(const char *variable, const char *name)
 {
     const char *dir = getenv(variable);
     const VerifyOptions options = {.expect = name};
-    VerdictTable table = {.rows = NULL};
+    VerifyResult result = {.first_fault = -1};
     const Kernels *k = NULL;
     Tokenizer *tokenizer = NULL;
     Gpt2 model = {.n_params = 0};
@@ -165,14 +165,14 @@ static void published(const char *variable, const char *name)
     }
     if (kernels_select(&k, NULL, &err) != ERR_OK || gpt2_load(&model, dir, NULL, &err) != ERR_OK ||
         tokenizer_load(&tokenizer, model.path, &err) != ERR_OK ||
-        verify_run(&table, &model, tokenizer, k, &options, NULL, &err) != ERR_OK)
+        verify_run(&result, &model, tokenizer, k, &options, NULL, &err) != ERR_OK)
         check_true(false, "%s: %s", name, err.msg);
-    for (int i = 0; i < table.n_rows; i++)
-        if (table.rows[i].verdict != VERDICT_NOT_VALIDATED)
-            CHECK(table.rows[i].verdict == VERDICT_PASS, "%s: checkpoint %d: %s (%.3g, %s)", name,
-                  table.rows[i].checkpoint, table.rows[i].name, table.rows[i].figures.worst,
-                  table.rows[i].note);
-    verdict_free(&table);
+    for (int i = 0; i < result.table.n_rows; i++)
+        if (result.table.rows[i].verdict != VERDICT_NOT_VALIDATED)
+            CHECK(result.table.rows[i].verdict == VERDICT_PASS, "%s: checkpoint %d: %s (%.3g, %s)", name,
+                  result.table.rows[i].checkpoint, result.table.rows[i].name, result.table.rows[i].figures.worst,
+                  result.table.rows[i].note);
+    verify_result_free(&result);
     tokenizer_free(tokenizer);
     gpt2_free(&model);
 }

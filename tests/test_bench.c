@@ -362,18 +362,23 @@ static void medians_are_in_the_middle(void **state)
 static void reports_hold_every_round(void **state)
 {
     static const char want[] =
-        "{\"probes\":{\"read_best\":{\"unit\":\"GB/s\",\"median\":20,\"min\":18,\"max\":22}},"
+        "{\"format\":\"llorch-cpud bench 1\",\"machine\":{\"cpu_name\":\"a \\\"b\\\"\",\"cpu\":3,"
+        "\"isa\":\"x\",\"compiler\":\"c\",\"flags\":\"-O\",\"version\":\"v\",\"shape\":\"s\","
+        "\"model\":\"m\","
+        "\"config\":\"0\",\"kv_type\":\"F32\",\"rounds\":100},"
+        "\"probes\":{\"read_best\":{\"unit\":\"GB/s\",\"median\":20,\"min\":18,\"max\":22}},"
         "\"results\":[{\"type\":\"F16\",\"case\":\"decode@16\",\"unit\":\"tokens/"
         "s\",\"median\":50.5,"
-        "\"min\":1,\"max\":100,\"share\":0.505}],\"machine\":{\"cpu_name\":\"a "
-        "\\\"b\\\"\",\"cpu\":3,"
-        "\"isa\":\"x\",\"compiler\":\"c\",\"version\":\"v\",\"shape\":\"s\",\"kv_type\":\"F32\","
-        "\"rounds\":100}}\n";
+        "\"min\":1,\"max\":100,\"share\":0.505,\"share_min\":0.01,\"share_max\":1,\"n\":100,"
+        "\"better\":\"higher\"}]}\n";
     const BenchMachine machine = {.cpu_name = "a \"b\"",
                                   .isa = "x",
                                   .compiler = "c",
+                                  .flags = "-O",
                                   .version = "v",
                                   .shape = "s",
+                                  .model = "m",
+                                  .config = "0",
                                   .kv_type = "F32",
                                   .cpu = 3,
                                   .rounds = 100};

@@ -13,8 +13,8 @@
 
 #include <cmocka.h>
 
+#include "checkpoint/bits_hash.h"
 #include "exactness_rig.h"
-#include "kernels/elementary.h"
 
 /* What takes turns where time is short. */
 enum { CASE_CHUNKS, CASE_UNOBSERVED, CASE_PREFIX, CASE_DRAFTS, N_CASES };
@@ -308,7 +308,6 @@ static const struct {
 static uint64_t hash_model(const Gpt2 *m, const Kernels *k, KernType kv_type)
 {
     const int n = m->config.n_ctx < HASH_IDS ? m->config.n_ctx : HASH_IDS;
-    uint64_t h = 14695981039346656037u;
     Logits l = new_logits(m, n);
     int32_t ids[HASH_IDS];
     Gpt2Run run;
@@ -316,8 +315,7 @@ static uint64_t hash_model(const Gpt2 *m, const Kernels *k, KernType kv_type)
     make_ids(ids, n, m->config.vocab_size, 12345);
     init_run(&run, m, k, kv_type);
     compute(&run, &l, ids, n, 60);
-    for (size_t i = 0; i < (size_t)n * (size_t)l.vocab; i++)
-        h = (h ^ kern_bits(l.rows[i])) * 1099511628211u;
+    const uint64_t h = bits_hash(bits_hash_start, l.rows, (size_t)n * (size_t)l.vocab);
     gpt2_run_free(&run);
     free(l.rows);
     return h;

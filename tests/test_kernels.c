@@ -14,6 +14,7 @@
 
 #include <cmocka.h>
 
+#include "checkpoint/bits_hash.h"
 #include "kernel_rig.h"
 #include "kernels/fma_chain.h"
 
@@ -326,24 +327,15 @@ static int sweep_inputs(uint64_t *pattern, float x[SWEEP_CHUNK])
     return n;
 }
 
-static uint64_t hash_bits(uint64_t h, const float *y, int n)
-{
-    for (int i = 0; i < n; i++)
-        h = (h ^ kern_bits(y[i])) * 1099511628211u;
-    return h;
-}
-
-static const uint64_t hash_start = 14695981039346656037u;
-
 static uint64_t sweep_table(const Kernels *k, Activation a)
 {
     static float x[SWEEP_CHUNK], y[SWEEP_CHUNK];
-    uint64_t h = hash_start;
+    uint64_t h = bits_hash_start;
     int n;
 
     for (uint64_t pattern = 0; (n = sweep_inputs(&pattern, x)) > 0;) {
         k->activation[a](y, x, (size_t)n);
-        h = hash_bits(h, y, n);
+        h = bits_hash(h, y, (size_t)n);
     }
     return h;
 }
@@ -380,7 +372,7 @@ static void functions_give_the_recorded_bits_on_all_2_24_inputs(void **state)
 static void exp_gives_the_recorded_bits_on_all_2_24_inputs(void **state)
 {
     static float x[SWEEP_CHUNK], y[SWEEP_CHUNK];
-    uint64_t h = hash_start;
+    uint64_t h = bits_hash_start;
     int n;
 
     (void)state;
@@ -391,7 +383,7 @@ static void exp_gives_the_recorded_bits_on_all_2_24_inputs(void **state)
     for (uint64_t pattern = 0; (n = sweep_inputs(&pattern, x)) > 0;) {
         for (int i = 0; i < n; i++)
             y[i] = kern_exp(x[i]);
-        h = hash_bits(h, y, n);
+        h = bits_hash(h, y, (size_t)n);
     }
     assert_true(h == 0x7321e3aa4482f4dbu);
 }

@@ -46,10 +46,9 @@ enum { PLAN_COUNT = sizeof plans / sizeof plans[0] };
 /* What the observer needs: tensors by stage, and the outputs of all blocks. */
 typedef struct {
     int n_ids;
-    int chunk;                      /* tokens of one pass */
-    float *stages[TAP_STAGE_COUNT]; /* block 0's, or outside the blocks */
+    int chunk;      /* tokens of one pass */
+    float **stages; /* the capture's: [n_layers, TAP_STAGE_COUNT], NULL where nothing is kept */
     size_t stage_cols[TAP_STAGE_COUNT];
-    CaptureTensor *blocks; /* [n_layers] */
     int n_layers;
     const Gpt2Progress *progress; /* may be NULL */
     bool stopped;
@@ -132,18 +131,14 @@ static bool go_on(void *ctx)
 static void observe(void *ctx, const TapEvent *e)
 {
     Recorder *r = ctx;
-    const size_t n_cols = r->stage_cols[e->stage];
+    float *dst = r->stages[(e->layer > 0 ? e->layer : 0) * TAP_STAGE_COUNT + (int)e->stage];
 
-    if (e->stage == TAP_BLOCK) {
-        record_rows(writable(&r->blocks[e->layer]), e, n_cols);
+    if (dst != NULL && is_row_stage(e->stage))
+        record_row(r, dst, e);
+    else if (dst != NULL)
+        record_rows(dst, e, r->stage_cols[e->stage]);
+    if (e->stage == TAP_BLOCK)
         report_progress(r, e);
-    }
-    if (e->layer > 0 || r->stages[e->stage] == NULL)
-        return;
-    if (is_row_stage(e->stage))
-        record_row(r, r->stages[e->stage], e);
-    else
-        record_rows(r->stages[e->stage], e, n_cols);
 }
 
 static ErrCode check_ids(const Gpt2 *m, const int32_t *ids, int n_ids, Err *err)
@@ -170,14 +165,39 @@ static bool plan_tensor(size_t *total, const CompareView *v)
     return arena_plan(total, n, sizeof(float));
 }
 
-static ErrCode make_arena(Capture *c, Err *err)
+static bool is_block_stage(TapStage stage)
+{
+    return stage > TAP_EMBEDDINGS && stage < TAP_LN_F;
+}
+
+/* What only capture_run_all keeps for every layer; block outputs always are. */
+static bool is_inner_stage(TapStage stage)
+{
+    return is_block_stage(stage) && stage != TAP_BLOCK;
+}
+
+static bool plan_layers(size_t *total, const Gpt2Config *config, int n_ids)
+{
+    for (int layer = 1; layer < config->n_layers; layer++)
+        for (int i = 0; i < PLAN_COUNT; i++) {
+            const CompareView v = plan_view(config, plans[i].axes, n_ids);
+
+            if (is_inner_stage(plans[i].stage) && !plan_tensor(total, &v))
+                return false;
+        }
+    return true;
+}
+
+static ErrCode make_arena(Capture *c, bool all, Err *err)
 {
     const Gpt2Config *config = &c->model->config;
-    const size_t n_tensors = (size_t)PLAN_COUNT + (size_t)config->n_layers;
+    const size_t n_layers = (size_t)config->n_layers, n_tensors = (size_t)PLAN_COUNT + n_layers;
     const CompareView block = plan_view(config, "TD", c->n_ids);
     size_t total = 0;
     bool ok = arena_plan(&total, n_tensors, sizeof(CaptureTensor)) &&
-              arena_plan(&total, (size_t)c->n_ids, sizeof(int32_t));
+              arena_plan(&total, (size_t)c->n_ids, sizeof(int32_t)) &&
+              arena_plan(&total, n_layers * TAP_STAGE_COUNT, sizeof(float *)) &&
+              (!all || plan_layers(&total, config, c->n_ids));
 
     for (int i = 0; ok && i < PLAN_COUNT; i++) {
         const CompareView v = plan_view(config, plans[i].axes, c->n_ids);
@@ -188,46 +208,100 @@ static ErrCode make_arena(Capture *c, Err *err)
         ok = plan_tensor(&total, &block);
     if (!ok)
         return err_set(err, ERR_LIMIT, "the tensors of %d tokens are too large", c->n_ids);
+    if (all && total > CAPTURE_MAX_BYTES)
+        return err_set(
+            err, ERR_LIMIT,
+            "every stage of %d layers for %d tokens takes %.1f GiB, at most %.1f GiB are "
+            "kept: a shorter prompt works",
+            config->n_layers, c->n_ids, (double)total / 0x1p30, (double)CAPTURE_MAX_BYTES / 0x1p30);
     return arena_init(&c->arena, total, "captured tensors", err);
 }
 
-static bool add_tensor(Capture *c, CaptureTensor *t, CompareView view)
+static bool add_tensor(Capture *c, CaptureTensor *t, CompareView view, TapStage stage, int layer)
 {
     view.data = arena_alloc(&c->arena, compare_count(&view), sizeof(float));
     t->view = view;
+    t->stage = stage;
+    t->layer = layer;
     c->n_tensors++;
     return view.data != NULL;
+}
+
+/* The stages of the layers after the first that no tensor's name stands for. */
+static bool make_layers(Capture *c)
+{
+    const Gpt2Config *config = &c->model->config;
+
+    for (int layer = 1; layer < config->n_layers; layer++)
+        for (int i = 0; i < PLAN_COUNT; i++) {
+            const CompareView v = plan_view(config, plans[i].axes, c->n_ids);
+            float **at = &c->stages[layer * TAP_STAGE_COUNT + (int)plans[i].stage];
+
+            if (!is_inner_stage(plans[i].stage))
+                continue;
+            *at = arena_alloc(&c->arena, compare_count(&v), sizeof **at);
+            if (*at == NULL)
+                return false;
+        }
+    return true;
 }
 
 /* All tensors with their memory; those of the stages also go to the recorder. */
 static ErrCode make_tensors(Capture *c, Recorder *r, const int32_t *ids, Err *err)
 {
     const Gpt2Config *config = &c->model->config;
-    const size_t n_tensors = (size_t)PLAN_COUNT + (size_t)config->n_layers;
+    const size_t n_layers = (size_t)config->n_layers, n_tensors = (size_t)PLAN_COUNT + n_layers;
     CaptureTensor *t = arena_alloc(&c->arena, n_tensors, sizeof *t);
     int32_t *own_ids = arena_alloc(&c->arena, (size_t)c->n_ids, sizeof *own_ids);
 
-    if (t == NULL || own_ids == NULL)
+    c->stages = arena_alloc(&c->arena, n_layers * TAP_STAGE_COUNT, sizeof *c->stages);
+    if (t == NULL || own_ids == NULL || c->stages == NULL)
         return err_set(err, ERR_MEMORY, "captured tensors: out of memory");
     memcpy(own_ids, ids, (size_t)c->n_ids * sizeof *own_ids);
     c->ids = own_ids;
     c->tensors = t;
+    r->stages = c->stages;
     for (int i = 0; i < PLAN_COUNT; i++, t++) {
         snprintf(t->name, sizeof t->name, "%s", plans[i].name);
-        if (!add_tensor(c, t, plan_view(config, plans[i].axes, c->n_ids)))
+        if (!add_tensor(c, t, plan_view(config, plans[i].axes, c->n_ids), plans[i].stage,
+                        is_block_stage(plans[i].stage) ? 0 : -1))
             return err_set(err, ERR_MEMORY, "captured tensors: out of memory");
         if (plans[i].stage != TAP_STAGE_COUNT) {
             r->stages[plans[i].stage] = writable(t);
             r->stage_cols[plans[i].stage] = compare_count(&t->view) / (size_t)c->n_ids;
         }
     }
-    r->blocks = t;
     for (int i = 0; i < config->n_layers; i++, t++) {
         snprintf(t->name, sizeof t->name, "checkpoint_07_block_%02d", i);
-        if (!add_tensor(c, t, plan_view(config, "TD", c->n_ids)))
+        if (!add_tensor(c, t, plan_view(config, "TD", c->n_ids), TAP_BLOCK, i))
             return err_set(err, ERR_MEMORY, "captured tensors: out of memory");
+        if (i > 0)
+            c->stages[i * TAP_STAGE_COUNT + TAP_BLOCK] = writable(t);
     }
     return ERR_OK;
+}
+
+/* One layer of complete_scores; row: room for the scores of a query. */
+static void complete_layer(Capture *c, int layer, size_t chunk, float *row)
+{
+    const Gpt2Config *config = &c->model->config;
+    float *const *stages = c->stages + layer * TAP_STAGE_COUNT;
+    const size_t n = (size_t)c->n_ids, head_dim = (size_t)config->head_dim;
+
+    for (int h = 0; h < config->n_heads; h++)
+        for (size_t t = 0; t < n; t++) {
+            const float *q = stages[TAP_Q] + t * (size_t)config->dim + (size_t)h * head_dim;
+            const size_t at = ((size_t)h * n + t) * n, seen = (t / chunk + 1) * chunk;
+
+            if (seen >= n)
+                break;
+            scores_forward(c->k, row, 0, q, 0, 1, &c->run.cache, layer, h, c->n_ids,
+                           c->model->blocks[layer].attention.scale);
+            for (size_t key = seen; key < n; key++) {
+                stages[TAP_SCORES][at + key] = row[key];
+                stages[TAP_MASKED][at + key] = -INFINITY;
+            }
+        }
 }
 
 /* A pass shows a query only the keys that exist so far; keys of later passes are added here, and
@@ -235,32 +309,16 @@ static ErrCode make_tensors(Capture *c, Recorder *r, const int32_t *ids, Err *er
  * prompt would have given. */
 static ErrCode complete_scores(Capture *c, const Recorder *r, Err *err)
 {
-    const Gpt2Config *config = &c->model->config;
-    const size_t n = (size_t)c->n_ids, head_dim = (size_t)config->head_dim;
+    const size_t n = kern_pad((size_t)c->n_ids);
     Arena room = {0};
-    float *row;
-    ErrCode code = arena_init(&room, kern_pad(n) * sizeof *row, "scores", err);
+    ErrCode code = arena_init(&room, n * sizeof(float), "scores", err);
+    float *row = code == ERR_OK ? arena_alloc(&room, n, sizeof *row) : NULL;
 
-    if (code != ERR_OK)
-        return code;
-    row = arena_alloc(&room, kern_pad(n), sizeof *row);
-    for (int h = 0; row != NULL && h < config->n_heads; h++)
-        for (size_t t = 0; t < n; t++) {
-            const float *q = r->stages[TAP_Q] + t * (size_t)config->dim + (size_t)h * head_dim;
-            const size_t at = ((size_t)h * n + t) * n;
-            const size_t seen = (t / (size_t)r->chunk + 1) * (size_t)r->chunk;
-
-            if (seen >= n)
-                break;
-            scores_forward(c->k, row, 0, q, 0, 1, &c->run.cache, 0, h, c->n_ids,
-                           c->model->blocks[0].attention.scale);
-            for (size_t key = seen; key < n; key++) {
-                r->stages[TAP_SCORES][at + key] = row[key];
-                r->stages[TAP_MASKED][at + key] = -INFINITY;
-            }
-        }
+    for (int layer = 0; row != NULL && layer < r->n_layers; layer++)
+        if (c->stages[layer * TAP_STAGE_COUNT + TAP_SCORES] != NULL)
+            complete_layer(c, layer, (size_t)r->chunk, row);
     arena_free(&room);
-    return ERR_OK;
+    return code;
 }
 
 static float *find_data(const Capture *c, const char *name)
@@ -272,26 +330,33 @@ static float *find_data(const Capture *c, const char *name)
 }
 
 /* The tensors that no stage carries: what the cache gives back, the last row, its probabilities. */
-static ErrCode derive_tensors(Capture *c, const Recorder *r, Err *err)
+static ErrCode derive_tensors(Capture *c, const Recorder *r, bool must_be_finite, Err *err)
 {
     const int n_vocab = c->model->config.vocab_size;
     float *last = find_data(c, "checkpoint_09_logits_last");
 
+    memcpy(find_data(c, "checkpoint_07_block_00"), c->stages[TAP_BLOCK],
+           (size_t)c->n_ids * (size_t)c->model->config.dim * sizeof(float));
     kv_cache_read(&c->run.cache, 0, find_data(c, "checkpoint_03_k_cache"),
                   find_data(c, "checkpoint_03_v_cache"), c->n_ids);
     /* The row that generation would use, not a copy out of checkpoint 8: checkpoint 9 compares the
      * two. */
     memcpy(last, c->run.logits, (size_t)n_vocab * sizeof *last);
-    if (sampling_check_finite(last, n_vocab, err) != ERR_OK) {
+    c->finite = sampling_check_finite(last, n_vocab, err) == ERR_OK;
+    if (!c->finite && must_be_finite) {
         (void)err_prefix(err, "last position");
         return ERR_NUMERIC;
     }
-    sampling_softmax(c->k, find_data(c, "checkpoint_11_probs"), last, n_vocab, CAPTURE_TEMPERATURE);
+    if (!c->finite)
+        *err = (Err){.code = ERR_OK};
+    else
+        sampling_softmax(c->k, find_data(c, "checkpoint_11_probs"), last, n_vocab,
+                         CAPTURE_TEMPERATURE);
     return complete_scores(c, r, err);
 }
 
-ErrCode capture_run(Capture *c, const Gpt2 *m, const Kernels *k, const int32_t *ids, int n_ids,
-                    int n_extra, const Gpt2Progress *progress, Err *err)
+static ErrCode run(Capture *c, bool all, const Gpt2 *m, const Kernels *k, const int32_t *ids,
+                   int n_ids, int n_extra, const Gpt2Progress *progress, Err *err)
 {
     const int chunk = n_ids < GPT2_MAX_CHUNK ? n_ids : GPT2_MAX_CHUNK;
     Recorder recorder = {
@@ -302,8 +367,10 @@ ErrCode capture_run(Capture *c, const Gpt2 *m, const Kernels *k, const int32_t *
 
     if (code != ERR_OK)
         return code;
-    if ((code = make_arena(&made, err)) == ERR_OK)
+    if ((code = make_arena(&made, all, err)) == ERR_OK)
         code = make_tensors(&made, &recorder, ids, err);
+    if (code == ERR_OK && all && !make_layers(&made))
+        code = err_set(err, ERR_MEMORY, "captured tensors: out of memory");
     if (code == ERR_OK)
         code = gpt2_run_init(&made.run, m, k,
                              n_extra < m->config.n_ctx - n_ids ? n_ids + n_extra : m->config.n_ctx,
@@ -311,13 +378,25 @@ ErrCode capture_run(Capture *c, const Gpt2 *m, const Kernels *k, const int32_t *
     if (code == ERR_OK)
         code = gpt2_prefill(&made.run, ids, n_ids, chunk, &tap, err);
     if (code == ERR_OK)
-        code = derive_tensors(&made, &recorder, err);
+        code = derive_tensors(&made, &recorder, !all, err);
     if (code != ERR_OK) {
         capture_free(&made);
         return code;
     }
     *c = made;
     return ERR_OK;
+}
+
+ErrCode capture_run(Capture *c, const Gpt2 *m, const Kernels *k, const int32_t *ids, int n_ids,
+                    int n_extra, const Gpt2Progress *progress, Err *err)
+{
+    return run(c, false, m, k, ids, n_ids, n_extra, progress, err);
+}
+
+ErrCode capture_run_all(Capture *c, const Gpt2 *m, const Kernels *k, const int32_t *ids, int n_ids,
+                        int n_extra, const Gpt2Progress *progress, Err *err)
+{
+    return run(c, true, m, k, ids, n_ids, n_extra, progress, err);
 }
 
 void capture_free(Capture *c)
@@ -333,6 +412,17 @@ const CaptureTensor *capture_find(const Capture *c, const char *name)
         if (strcmp(c->tensors[i].name, name) == 0)
             return &c->tensors[i];
     return NULL;
+}
+
+CompareView capture_stage(const Capture *c, TapStage stage, int layer)
+{
+    CompareView v = {.n_dims = 0};
+
+    for (int i = 0; i < PLAN_COUNT; i++)
+        if (plans[i].stage == stage)
+            v = plan_view(&c->model->config, plans[i].axes, c->n_ids);
+    v.data = c->stages[(is_block_stage(stage) ? layer : 0) * TAP_STAGE_COUNT + (int)stage];
+    return v;
 }
 
 const float *capture_logits(const Capture *c, int t)

@@ -53,11 +53,13 @@ static int decade_of(double diff)
     return decade < 1.0 ? 1 : decade > COMPARE_DECADES - 1 ? COMPARE_DECADES - 1 : (int)decade;
 }
 
-static void add_element(Comparison *c, Sums *s, size_t i, double a, double b, double tolerance)
+/* unit: the difference that counts as 1. */
+static void add_scaled(Comparison *c, Sums *s, size_t i, double a, double b, double unit,
+                       double tolerance)
 {
     const double size = fabs(b);
     const double diff = fabs(a - b);
-    const double scaled = diff / (size > 1.0 ? size : 1.0);
+    const double scaled = diff > 0.0 ? diff / unit : 0.0;
     uint32_t *decade = &c->decades[decade_of(diff)];
 
     *decade += *decade < UINT32_MAX;
@@ -82,6 +84,11 @@ static void add_element(Comparison *c, Sums *s, size_t i, double a, double b, do
         c->ours = (float)a;
         c->reference = (float)b;
     }
+}
+
+static void add_element(Comparison *c, Sums *s, size_t i, double a, double b, double tolerance)
+{
+    add_scaled(c, s, i, a, b, fmax(fabs(b), 1.0), tolerance);
 }
 
 /* Two passes: the one-pass form of the variance loses digits. */
@@ -153,7 +160,9 @@ static Comparison offender(CompareVerdict verdict, const CompareView *a, const C
     return c;
 }
 
-Comparison compare_tensors(const CompareView *a, const CompareView *b, double tolerance)
+/* allowed NULL: the tolerance is for every element. */
+static Comparison compare_finite(const CompareView *a, const CompareView *b, const double *allowed,
+                                 double tolerance)
 {
     const size_t n = compare_count(a);
     Comparison c = {.verdict = COMPARE_SHAPE};
@@ -165,10 +174,23 @@ Comparison compare_tensors(const CompareView *a, const CompareView *b, double to
         if (!isfinite(value_at(a, i)) || !isfinite(value_at(b, i)))
             return offender(COMPARE_NOT_FINITE, a, b, i);
     for (size_t i = 0; i < n; i++)
-        add_element(&c, &sums, i, value_at(a, i), value_at(b, i), tolerance);
+        if (allowed != NULL)
+            add_scaled(&c, &sums, i, value_at(a, i), value_at(b, i), allowed[i], tolerance);
+        else
+            add_element(&c, &sums, i, value_at(a, i), value_at(b, i), tolerance);
     finish(&c, &sums);
     set_sides(&c, a, b);
     return c;
+}
+
+Comparison compare_tensors(const CompareView *a, const CompareView *b, double tolerance)
+{
+    return compare_finite(a, b, NULL, tolerance);
+}
+
+Comparison compare_allowed(const CompareView *a, const CompareView *b, const double *allowed)
+{
+    return compare_finite(a, b, allowed, 1.0);
 }
 
 static bool minus_infinity(double x)

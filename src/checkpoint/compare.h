@@ -44,7 +44,8 @@ typedef struct {
     CompareVerdict verdict;
     size_t n;        /* elements compared */
     size_t n_beyond; /* of them beyond the tolerance */
-    double worst;    /* largest |a - b| / max(1, |b|): what the tolerance limits */
+    double worst;    /* largest |a - b| / max(1, |b|): what the tolerance limits (another ratio
+                        with compare_allowed) */
     double max_abs;  /* largest |a - b| */
     double max_rel;  /* largest |a - b| / |b| over b != 0; for information only */
     double mean_abs; /* mean |a - b| */
@@ -61,8 +62,13 @@ typedef struct {
  * summed in double. */
 Comparison compare_tensors(const CompareView *a, const CompareView *b, double tolerance);
 
-/* The same for scores after the causal mask, [heads, T, P + T]: key j of query i is masked when j >
- * P + i. Exactly those must be minus infinity, in both tensors; all others are compared as above.
+/* Ours against the reference, with a bound for each element: |a - b| <= allowed[i]. worst is then
+ * the largest |a - b| / allowed[i], infinite where nothing is allowed. */
+Comparison compare_allowed(const CompareView *a, const CompareView *b, const double *allowed);
+
+/* As compare_tensors, for scores after the causal mask, [heads, T, P + T]: key j of query i is
+ * masked when j > P + i. Exactly those must be minus infinity, in both tensors; all others are
+ * compared as above.
  */
 Comparison compare_masked(const CompareView *a, const CompareView *b, double tolerance);
 

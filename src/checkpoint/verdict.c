@@ -1,6 +1,6 @@
 /* checkpoint/verdict.c: rows of `verify`, and how they look on a terminal.
  *
- * May include: common. */
+ * May include: common, report. */
 #include "checkpoint/verdict.h"
 
 #include <assert.h>
@@ -8,6 +8,8 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+
+#include "report/terminal.h"
 
 ErrCode verdict_init(VerdictTable *t, int max_rows, Err *err)
 {
@@ -40,7 +42,8 @@ VerdictRow *verdict_add(VerdictTable *t, int checkpoint, double tolerance, const
 
     assert(t->n_rows < t->max_rows);
     t->n_rows++;
-    *row = (VerdictRow){.checkpoint = checkpoint, .tolerance = tolerance};
+    *row = (VerdictRow){
+        .checkpoint = checkpoint, .layer = -1, .stage = TAP_STAGE_COUNT, .tolerance = tolerance};
     va_start(args, name);
     vsnprintf(row->name, sizeof row->name, name, args);
     va_end(args);
@@ -140,51 +143,9 @@ void verdict_settle(VerdictTable *t)
 
 /* ---- The table ---- */
 
-enum { COLUMNS = 11, CELL_BYTES = 72 };
+enum { CELL_BYTES = 40 };
 
-static const char *const headings[COLUMNS] = {"#",       "check",   "tolerance", "worst error",
-                                              "max abs", "max rel", "mean abs",  "RMS",
-                                              "place",   "ours",    "reference"};
-/* Names and places read from the left, numbers from the right. */
-static const bool left[COLUMNS] = {[1] = true, [8] = true};
-
-static void number_cell(char *cell, double value)
-{
-    if (!isnan(value))
-        snprintf(cell, CELL_BYTES, "%.2e", value);
-}
-
-static void make_cells(char cells[COLUMNS][CELL_BYTES], const VerdictRow *row)
-{
-    const Comparison *c = &row->figures;
-
-    for (int i = 0; i < COLUMNS; i++)
-        snprintf(cells[i], CELL_BYTES, "-");
-    snprintf(cells[0], CELL_BYTES, "%d", row->checkpoint);
-    snprintf(cells[1], CELL_BYTES, "%s", row->name);
-    if (row->tolerance > 0.0)
-        snprintf(cells[2], CELL_BYTES, "%g", row->tolerance);
-    else
-        snprintf(cells[2], CELL_BYTES, "exact");
-    if (!row->measured)
-        return;
-    number_cell(cells[3], c->worst);
-    number_cell(cells[4], c->max_abs);
-    number_cell(cells[5], c->max_rel);
-    number_cell(cells[6], c->mean_abs);
-    number_cell(cells[7], c->rms);
-    snprintf(cells[8], CELL_BYTES, "%s", row->place);
-    snprintf(cells[9], CELL_BYTES, "%.7g", (double)c->ours);
-    snprintf(cells[10], CELL_BYTES, "%.7g", (double)c->reference);
-}
-
-static void format_line(JsonBuf *out, char cells[COLUMNS][CELL_BYTES], const int widths[COLUMNS])
-{
-    for (int i = 0; i < COLUMNS; i++)
-        json_buf_printf(out, left[i] ? "%-*s  " : "%*s  ", widths[i], cells[i]);
-}
-
-static const char *verdict_text(Verdict verdict)
+const char *verdict_text(Verdict verdict)
 {
     switch (verdict) {
     case VERDICT_PASS:
@@ -196,32 +157,148 @@ static const char *verdict_text(Verdict verdict)
     }
 }
 
-void verdict_format(const VerdictTable *t, JsonBuf *out)
+static TermStyle verdict_style(Verdict verdict)
 {
-    char cells[COLUMNS][CELL_BYTES];
-    int widths[COLUMNS];
-
-    for (int i = 0; i < COLUMNS; i++)
-        widths[i] = (int)strlen(headings[i]);
-    for (int r = 0; r < t->n_rows; r++) {
-        make_cells(cells, &t->rows[r]);
-        for (int i = 0; i < COLUMNS; i++)
-            if ((int)strlen(cells[i]) > widths[i])
-                widths[i] = (int)strlen(cells[i]);
+    switch (verdict) {
+    case VERDICT_PASS:
+        return TERM_GOOD;
+    case VERDICT_FAIL:
+        return TERM_BAD;
+    default:
+        return TERM_WEAK;
     }
-    for (int i = 0; i < COLUMNS; i++)
-        snprintf(cells[i], CELL_BYTES, "%s", headings[i]);
-    format_line(out, cells, widths);
-    json_buf_printf(out, "verdict\n");
-    for (int r = 0; r < t->n_rows; r++) {
-        const VerdictRow *row = &t->rows[r];
+}
 
-        make_cells(cells, row);
-        format_line(out, cells, widths);
-        json_buf_printf(out, "%s%s%s\n", verdict_text(row->verdict),
-                        row->note[0] != '\0' ? ": " : "", row->note);
+/* "-" for what was not measured, and for what is no number. */
+static void number_cell(TermTable *table, bool measured, TermStyle style, double value)
+{
+    if (measured && !isnan(value))
+        term_table_cell(table, style, "%.2e", value);
+    else
+        term_table_cell(table, TERM_PLAIN, "-");
+}
+
+static bool any_local(const VerdictTable *t)
+{
+    for (int i = 0; i < t->n_rows; i++)
+        if (t->rows[i].has_local)
+            return true;
+    return false;
+}
+
+static void add_row(TermTable *table, const VerdictRow *row, bool local)
+{
+    const Comparison *c = &row->figures;
+    const TermStyle wrong = c->verdict == COMPARE_EQUAL ? TERM_PLAIN : TERM_BAD;
+
+    term_table_cell(table, TERM_PLAIN, "%d", row->checkpoint);
+    term_table_cell(table, TERM_PLAIN, "%s", row->name);
+    if (row->tolerance > 0.0)
+        term_table_cell(table, TERM_PLAIN, "%.3g", row->tolerance);
+    else
+        term_table_cell(table, TERM_PLAIN, "exact");
+    number_cell(table, row->measured, wrong, c->worst);
+    number_cell(table, row->measured, TERM_PLAIN, c->max_abs);
+    number_cell(table, row->measured, TERM_PLAIN, c->rms);
+    term_table_cell(table, TERM_PLAIN, "%s", row->measured ? row->place : "-");
+    if (local && row->has_local && !isnan(row->local.worst))
+        term_table_cell(table, row->local.worst > 1.0 ? TERM_BAD : TERM_PLAIN,
+                        row->local.worst < 1000.0 ? "%.2f" : "%.1e", row->local.worst);
+    else if (local)
+        term_table_cell(table, TERM_PLAIN, "-");
+    term_table_cell(table, verdict_style(row->verdict), "%s", verdict_text(row->verdict));
+}
+
+/* The lines of table, each with the note of its row behind it: notes are longer than cells are. */
+static void add_with_notes(const VerdictTable *t, const JsonBuf *lines, JsonBuf *out)
+{
+    const char *line = lines->data;
+
+    for (int i = -1; line != NULL && i < t->n_rows; i++) {
+        const char *end = strchr(line, '\n');
+        const char *note = i >= 0 ? t->rows[i].note : "";
+
+        if (end == NULL)
+            return;
+        json_buf_add(out, line, (size_t)(end - line));
+        json_buf_printf(out, "%s%s\n", note[0] != '\0' ? ": " : "", note);
+        line = end + 1;
     }
-    json_buf_printf(out, "\n%d passed, %d failed, %d not validated\n",
-                    verdict_count(t, VERDICT_PASS), verdict_count(t, VERDICT_FAIL),
-                    verdict_count(t, VERDICT_NOT_VALIDATED));
+}
+
+void verdict_format(const VerdictTable *t, JsonBuf *out, bool colour)
+{
+    static const char *const headings[] = {"#",   "check", "tolerance",  "worst error", "max abs",
+                                           "RMS", "place", "this stage", "verdict"};
+    static const char *const without_local[] = {"#",       "check", "tolerance", "worst error",
+                                                "max abs", "RMS",   "place",     "verdict"};
+    const bool local = any_local(t);
+    JsonBuf lines = {NULL, 0, 0, 0};
+    TermTable table;
+
+    term_table_begin(&table, local ? headings : without_local, local ? "rlrrrrlrl" : "rlrrrrll",
+                     colour);
+    for (int i = 0; i < t->n_rows; i++)
+        add_row(&table, &t->rows[i], local);
+    term_table_print(&table, &lines);
+    if (lines.oom)
+        out->oom = 1;
+    add_with_notes(t, &lines, out);
+    json_buf_free(&lines);
+}
+
+static void side_cells(TermTable *table, const char *side, double value, const CompareSide *s)
+{
+    term_table_cell(table, TERM_PLAIN, "%s", side);
+    term_table_cell(table, TERM_PLAIN, "%.7g", value);
+    term_table_cell(table, TERM_PLAIN, "%.3g", s->mean);
+    term_table_cell(table, TERM_PLAIN, "%.3g", s->variance);
+    term_table_cell(table, TERM_PLAIN, "%.3g", s->min);
+    term_table_cell(table, TERM_PLAIN, "%.3g", s->max);
+    term_table_cell(table, s->n_nan > 0 ? TERM_BAD : TERM_PLAIN, "%zu", s->n_nan);
+    term_table_cell(table, TERM_PLAIN, "%zu", s->n_inf);
+}
+
+static bool is_of_ids(const Comparison *c)
+{
+    return c->verdict != COMPARE_NOT_FINITE && c->verdict != COMPARE_MASK && isnan(c->worst);
+}
+
+void verdict_format_statistics(const VerdictTable *t, JsonBuf *out, bool colour)
+{
+    static const char *const headings[] = {"check",    "max rel", "mean abs", "1 - cosine",
+                                           "side",     "value",   "mean",     "variance",
+                                           "smallest", "largest", "NaN",      "Inf"};
+    TermTable table;
+
+    term_table_begin(&table, headings, "lrrrlrrrrrrr", colour);
+    for (int i = 0; i < t->n_rows; i++) {
+        const VerdictRow *row = &t->rows[i];
+        const Comparison *c = &row->figures;
+
+        /* Ids have no statistics, and two of our own tensors have the same. */
+        if (!row->measured || row->own || is_of_ids(c))
+            continue;
+        term_table_cell(&table, TERM_PLAIN, "%s", row->name);
+        number_cell(&table, true, TERM_PLAIN, c->max_rel);
+        number_cell(&table, true, TERM_PLAIN, c->mean_abs);
+        number_cell(&table, true, TERM_PLAIN, fmax(1.0 - c->cosine, 0.0));
+        side_cells(&table, "ours", (double)c->ours, &c->sides[0]);
+        for (int empty = 0; empty < 4; empty++)
+            term_table_cell(&table, TERM_PLAIN, "%s", "");
+        side_cells(&table, "reference", (double)c->reference, &c->sides[1]);
+    }
+    term_table_print(&table, out);
+}
+
+void verdict_format_totals(const VerdictTable *t, JsonBuf *out, bool colour)
+{
+    const int n_failed = verdict_count(t, VERDICT_FAIL);
+    const int n_passed = verdict_count(t, VERDICT_PASS);
+    char text[96];
+
+    (void)snprintf(text, sizeof text, "%d passed, %d failed, %d not validated", n_passed, n_failed,
+                   verdict_count(t, VERDICT_NOT_VALIDATED));
+    term_text(out, colour, n_failed > 0 ? TERM_BAD : n_passed > 0 ? TERM_GOOD : TERM_WEAK, text);
+    json_buf_add(out, "\n", 1);
 }

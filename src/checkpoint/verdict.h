@@ -12,6 +12,7 @@
 #include "common/arena.h"
 #include "common/error.h"
 #include "common/json.h"
+#include "common/tap.h"
 
 typedef enum {
     VERDICT_NOT_VALIDATED, /* nothing to compare with; never a pass */
@@ -23,7 +24,9 @@ enum { VERDICT_NAME_BYTES = 64, VERDICT_NOTE_BYTES = 256, VERDICT_PLACE_BYTES = 
 
 typedef struct {
     int checkpoint;                /* 1 to 12 */
-    char name[VERDICT_NAME_BYTES]; /* the tensor, or what was checked */
+    int layer;                     /* -1: outside the blocks */
+    TapStage stage;                /* TAP_STAGE_COUNT: none of them */
+    char name[VERDICT_NAME_BYTES]; /* the tensor, or what was checked; no other row has it */
     Verdict verdict;
     double tolerance; /* 0: exact */
     bool own;      /* compares the program with itself: proves nothing as long as nothing else was
@@ -31,7 +34,14 @@ typedef struct {
     bool measured; /* figures holds numbers and place is set */
     Comparison figures;
     char place[VERDICT_PLACE_BYTES]; /* "[3,17]" */
-    char note[VERDICT_NOTE_BYTES];   /* why not validated, or what failed; may be empty */
+    CompareMap map;                  /* of the two tensors in figures; rows 0: none */
+    /* Against the double pass: the error of this stage alone, computed from our own input of it,
+     * while figures is the error accumulated from the embedding on. worst is a share of what
+     * rounding allows there (tolerance.h): more than 1 is a fault. */
+    bool has_local;
+    Comparison local;
+    char local_place[VERDICT_PLACE_BYTES];
+    char note[VERDICT_NOTE_BYTES]; /* why not validated, or what failed; may be empty */
 } VerdictRow;
 
 typedef struct {
@@ -71,7 +81,13 @@ void verdict_settle(VerdictTable *t);
 
 int verdict_count(const VerdictTable *t, Verdict verdict);
 
-/* Appends the aligned table and a line of totals to out. */
-void verdict_format(const VerdictTable *t, JsonBuf *out);
+/* "pass", "FAIL", "not validated": static text. */
+const char *verdict_text(Verdict verdict);
+
+/* Appends the table, one line a row; a second table with the statistics of both sides of every
+ * tensor that was compared with a reference; the line of totals. */
+void verdict_format(const VerdictTable *t, JsonBuf *out, bool colour);
+void verdict_format_statistics(const VerdictTable *t, JsonBuf *out, bool colour);
+void verdict_format_totals(const VerdictTable *t, JsonBuf *out, bool colour);
 
 #endif

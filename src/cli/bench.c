@@ -4,220 +4,41 @@
  * so that a neighbour who takes memory bandwidth for a minute changes the figures and hardly the
  * shares.
  *
- * May include: common, kernels, model, sampling. */
-#include <getopt.h>
+ * May include: common, checkpoint, kernels, model, sampling. */
+#include <inttypes.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "checkpoint/model_hash.h"
+#include "cli/bench_args.h"
+#include "cli/bench_baseline.h"
 #include "cli/bench_report.h"
+#include "cli/bench_results.h"
 #include "cli/bench_rig.h"
 #include "cli/cli.h"
 #include "cli/process.h"
-#include "cli/type_option.h"
 #include "common/clock.h"
 #include "model/gpt2_random.h"
 
-enum { DEFAULT_ROUNDS = 5, MAX_ROUNDS = 1000, ANY_CPU = -1, SEED = 1 };
-
-static const char bench_help[] =
-    "usage: llorch-cpud bench [--model PATH | --shape SHAPE] [OPTION]...\n"
-    "\n"
-    "Measures decoding, prompts, batches, the cache, packing and memory on one core, and what the "
-    "core can read\n"
-    "and multiply at most, in interleaved rounds; prints medians, extremes and shares of the "
-    "possible.\n"
-    "\n"
-    "  --model PATH     a model; its own weights are measured, in its own types or in each --type\n"
-    "  --shape SHAPE    random weights of this shape instead: gpt2, gpt2-medium, gpt2-large, "
-    "gpt2-xl or\n"
-    "                   LAYERS,HEADS,DIM,CONTEXT,VOCABULARY (default gpt2-medium)\n"
-    "  --type TYPE      f32, f16, bf16, q8_0 or q4_0; may be repeated (default: all five for "
-    "random "
-    "weights)\n"
-    "  --kv-type TYPE   hold keys and values as f32 or f16 (default f32)\n"
-    "  --cases LIST     some of decode,step,cache,batch,prompt,load,memory (default: all)\n"
-    "  --rounds N       1 to 1000 (default 5)\n"
-    "  --isa NAME       instruction set: scalar, avx2 (default: the best, or LLORCH_ISA)\n"
-    "  --cpu N          run on this processor (default: the one it starts on)\n"
-    "  --json           one JSON object instead of a table\n"
-    "  --help           this text\n";
-
-enum {
-    OPT_MODEL = 256,
-    OPT_SHAPE,
-    OPT_TYPE,
-    OPT_KV_TYPE,
-    OPT_CASES,
-    OPT_ROUNDS,
-    OPT_ISA,
-    OPT_CPU,
-    OPT_JSON
-};
-
-static const struct option bench_options[] = {{"model", required_argument, NULL, OPT_MODEL},
-                                              {"shape", required_argument, NULL, OPT_SHAPE},
-                                              {"type", required_argument, NULL, OPT_TYPE},
-                                              {"kv-type", required_argument, NULL, OPT_KV_TYPE},
-                                              {"cases", required_argument, NULL, OPT_CASES},
-                                              {"rounds", required_argument, NULL, OPT_ROUNDS},
-                                              {"isa", required_argument, NULL, OPT_ISA},
-                                              {"cpu", required_argument, NULL, OPT_CPU},
-                                              {"json", no_argument, NULL, OPT_JSON},
-                                              {"help", no_argument, NULL, 'h'},
-                                              {NULL, 0, NULL, 0}};
-
-typedef enum {
-    GROUP_DECODE,
-    GROUP_STEP,
-    GROUP_CACHE,
-    GROUP_BATCH,
-    GROUP_PROMPT,
-    GROUP_LOAD,
-    GROUP_MEMORY,
-    GROUP_COUNT
-} Group;
-
-static const char *const group_names[GROUP_COUNT] = {"decode", "step", "cache", "batch",
-                                                     "prompt", "load", "memory"};
+enum { SEED = 1, HASH_BYTES = 17 };
 
 typedef struct {
-    const char *model, *shape, *isa;
-    KernType types[KERN_TYPE_COUNT]; /* in the order given */
-    int n_types;                     /* 0: the model's own */
-    KernType kv_type;
-    bool groups[GROUP_COUNT];
-    int rounds, cpu;
-    bool json, help;
-} BenchArgs;
-
-typedef struct {
-    const BenchArgs *args;
+    BenchArgs *args;
     Gpt2Config shape; /* of random weights */
+    const Kernels *k;
     BenchRig rig;
     BenchReport report;
-    const char *type; /* what results are named after */
+    BenchMachine machine;
+    BenchBaseline baseline; /* read when there is one to compare with */
+    const char *type;       /* what results are named after */
     char own_types[GPT2_TYPES_BYTES];
+    char model_name[GPT2_NAME_BYTES], config[HASH_BYTES], cpu_name[PROCESS_CPU_NAME_BYTES];
     double read, fma; /* the last probes: best pattern in GB/s; GFLOP/s */
     CliProgress progress;
     double begin, end; /* what part of the whole the present type is */
 } Bench;
-
-/* ---- Arguments ---- */
-
-static ErrCode add_type(BenchArgs *a, const char *text, Err *err)
-{
-    KernType type;
-    const ErrCode code = type_option_parse(text, &type, err);
-
-    if (code != ERR_OK)
-        return code;
-    for (int i = 0; i < a->n_types; i++)
-        if (a->types[i] == type)
-            return ERR_OK;
-    a->types[a->n_types++] = type;
-    return ERR_OK;
-}
-
-static ErrCode take_cases(BenchArgs *a, const char *text, Err *err)
-{
-    memset(a->groups, 0, sizeof a->groups);
-    for (const char *s = text;; s++) {
-        const size_t n = strcspn(s, ",");
-        int g = 0;
-
-        while (g < GROUP_COUNT &&
-               (strlen(group_names[g]) != n || memcmp(group_names[g], s, n) != 0))
-            g++;
-        if (g == GROUP_COUNT)
-            return err_set(
-                err, ERR_USAGE,
-                "--cases: \"%.*s\": expected some of decode, step, cache, batch, prompt, "
-                "load, memory",
-                (int)(n < 100 ? n : 100), s);
-        a->groups[g] = true;
-        s += n;
-        if (*s == '\0')
-            return ERR_OK;
-    }
-}
-
-static ErrCode take_int(int *out, const char *option, const char *value, int min, int max, Err *err)
-{
-    int64_t n = 0;
-    const ErrCode code = cli_parse_int(option, value, min, max, &n, err);
-
-    if (code == ERR_OK)
-        *out = (int)n;
-    return code;
-}
-
-static ErrCode take_option(BenchArgs *a, int option, const char *value, Err *err)
-{
-    switch (option) {
-    case OPT_MODEL:
-        a->model = value;
-        return ERR_OK;
-    case OPT_SHAPE:
-        a->shape = value;
-        return ERR_OK;
-    case OPT_TYPE:
-        return add_type(a, value, err);
-    case OPT_KV_TYPE:
-        return type_option_parse_kv(value, &a->kv_type, err);
-    case OPT_CASES:
-        return take_cases(a, value, err);
-    case OPT_ROUNDS:
-        return take_int(&a->rounds, "--rounds", value, 1, MAX_ROUNDS, err);
-    case OPT_CPU:
-        return take_int(&a->cpu, "--cpu", value, 0, INT32_MAX, err);
-    case OPT_ISA:
-        a->isa = value;
-        return ERR_OK;
-    default:
-        a->json = true;
-        return ERR_OK;
-    }
-}
-
-/* Random weights have no types of their own. */
-static void fill_types(BenchArgs *a)
-{
-    if (a->model != NULL || a->n_types > 0)
-        return;
-    for (int t = 0; t < KERN_TYPE_COUNT; t++)
-        a->types[a->n_types++] = (KernType)t;
-}
-
-static ErrCode parse_args(BenchArgs *a, int argc, char **argv, Err *err)
-{
-    int option;
-
-    *a = (BenchArgs){.kv_type = KERN_F32, .rounds = DEFAULT_ROUNDS, .cpu = ANY_CPU};
-    memset(a->groups, 1, sizeof a->groups);
-    opterr = 0;
-    while ((option = getopt_long(argc, argv, ":h", bench_options, NULL)) != -1) {
-        if (option == '?' || option == ':')
-            return cli_bad_option(argv, option, err);
-        if (option == 'h') {
-            a->help = true;
-            return ERR_OK;
-        }
-        const ErrCode code = take_option(a, option, optarg, err);
-        if (code != ERR_OK)
-            return code;
-    }
-    const ErrCode code = cli_no_operands(argc, argv, err);
-    if (code != ERR_OK)
-        return code;
-    if (a->model != NULL && a->shape != NULL)
-        return err_set(err, ERR_USAGE, "%s: give either --model or --shape (see %s %s --help)",
-                       argv[0], CLI_PROGRAM, argv[0]);
-    a->isa = cli_isa(a->isa);
-    fill_types(a);
-    return ERR_OK;
-}
 
 /* ---- Measuring ---- */
 
@@ -431,17 +252,17 @@ static void show_progress(Bench *b, double fraction)
 
 static ErrCode measure_round(Bench *b, int round, Err *err)
 {
-    static ErrCode (*const measure[GROUP_COUNT])(Bench * b, Err * err) = {
-        [GROUP_DECODE] = measure_decoding, [GROUP_STEP] = measure_step,
-        [GROUP_CACHE] = measure_cache,     [GROUP_BATCH] = measure_batch,
-        [GROUP_PROMPT] = measure_prompts,  [GROUP_LOAD] = measure_pack};
+    static ErrCode (*const measure[BENCH_GROUP_COUNT])(Bench * b, Err * err) = {
+        [BENCH_GROUP_DECODE] = measure_decoding, [BENCH_GROUP_STEP] = measure_step,
+        [BENCH_GROUP_CACHE] = measure_cache,     [BENCH_GROUP_BATCH] = measure_batch,
+        [BENCH_GROUP_PROMPT] = measure_prompts,  [BENCH_GROUP_LOAD] = measure_pack};
     ErrCode code = ERR_OK;
 
-    for (int g = 0; code == ERR_OK && g < GROUP_COUNT; g++) {
+    for (int g = 0; code == ERR_OK && g < BENCH_GROUP_COUNT; g++) {
         if (b->args->groups[g] && measure[g] != NULL)
             code = measure[g](b, err);
-        show_progress(b, making +
-                             (1.0 - making) * (round + (g + 1.0) / GROUP_COUNT) / b->args->rounds);
+        show_progress(b, making + (1.0 - making) * (round + (g + 1.0) / BENCH_GROUP_COUNT) /
+                                      b->args->rounds);
     }
     return code;
 }
@@ -490,6 +311,22 @@ static void add_memory(Bench *b)
         (double)b->rig.resident_bytes / needed);
 }
 
+/* What the model is; long before all is measured, whether a baseline is of the same kind. */
+static ErrCode name_model(Bench *b, const KernType *type, Err *err)
+{
+    uint64_t hash;
+    const ErrCode code = model_hash_config(&b->rig.model, &hash, err);
+
+    if (code != ERR_OK)
+        return code;
+    (void)snprintf(b->config, sizeof b->config, "%016" PRIx64, hash);
+    memcpy(b->model_name, b->rig.model.name, sizeof b->model_name);
+    memcpy(b->own_types, b->rig.model.types, sizeof b->own_types);
+    b->type = type != NULL ? kern_type_name(*type) : b->own_types;
+    return b->args->compare != NULL ? bench_baseline_check(&b->baseline, &b->machine, b->type, err)
+                                    : ERR_OK;
+}
+
 static ErrCode measure_type(Bench *b, const KernType *type, Err *err)
 {
     const uint64_t start = clock_now_ns();
@@ -497,15 +334,15 @@ static ErrCode measure_type(Bench *b, const KernType *type, Err *err)
     const double seconds = (double)(clock_now_ns() - start) * 1e-9;
 
     if (code == ERR_OK)
+        code = name_model(b, type, err);
+    if (code == ERR_OK)
         code = bench_rig_init(&b->rig, b->args->kv_type, err);
     if (code != ERR_OK)
         return code;
-    memcpy(b->own_types, b->rig.model.types, sizeof b->own_types);
-    b->type = type != NULL ? kern_type_name(*type) : b->own_types;
     (void)probe_read(b);
-    if (b->args->groups[GROUP_LOAD] && b->args->model != NULL)
+    if (b->args->groups[BENCH_GROUP_LOAD] && b->args->model != NULL)
         add_load(b, seconds);
-    if (b->args->groups[GROUP_MEMORY])
+    if (b->args->groups[BENCH_GROUP_MEMORY])
         add_memory(b);
     for (int i = 0; code == ERR_OK && i < b->args->rounds; i++)
         code = measure_round(b, i, err);
@@ -516,12 +353,11 @@ static ErrCode measure_all(Bench *b, Err *err)
 {
     const BenchArgs *a = b->args;
     const int n = a->n_types > 0 ? a->n_types : 1;
-    const Kernels *k;
-    ErrCode code = kernels_select(&k, a->isa, err);
+    ErrCode code = ERR_OK;
 
     cli_progress_start(&b->progress, "measuring");
     for (int i = 0; code == ERR_OK && i < n; i++) {
-        b->rig = (BenchRig){.k = k, .probe = probe_best(), .tap = {.yield = go_on}};
+        b->rig = (BenchRig){.k = b->k, .probe = probe_best(), .tap = {.yield = go_on}};
         b->begin = (double)i / n;
         b->end = (double)(i + 1) / n;
         code = measure_type(b, a->n_types > 0 ? &a->types[i] : NULL, err);
@@ -533,35 +369,22 @@ static ErrCode measure_all(Bench *b, Err *err)
 
 /* ---- Result ---- */
 
-static ErrCode print_report(Bench *b, int cpu, Err *err)
+static void describe_machine(Bench *b, int cpu)
 {
     const BenchArgs *a = b->args;
-    char cpu_name[PROCESS_CPU_NAME_BYTES];
-    const Kernels *k;
-    JsonBuf out = {0};
-    ErrCode code = kernels_select(&k, a->isa, err);
 
-    if (code != ERR_OK)
-        return code;
-    process_cpu_name(cpu_name);
-    const BenchMachine machine = {.cpu_name = cpu_name,
-                                  .isa = k->name,
-                                  .compiler = cli_compiler(),
-                                  .version = LLORCH_VERSION,
-                                  .shape = a->model != NULL ? a->model : a->shape,
-                                  .kv_type = kern_type_name(a->kv_type),
-                                  .cpu = cpu,
-                                  .rounds = a->rounds};
-    if (a->json)
-        bench_report_json(&out, &b->report, &machine);
-    else
-        bench_report_table(&out, &b->report, &machine);
-    if (out.oom || b->report.oom)
-        code = err_set(err, ERR_MEMORY, "out of memory");
-    else
-        code = cli_out(out.data, out.len, err);
-    json_buf_free(&out);
-    return code == ERR_OK ? cli_out_flush(err) : code;
+    process_cpu_name(b->cpu_name);
+    b->machine = (BenchMachine){.cpu_name = b->cpu_name,
+                                .isa = b->k->name,
+                                .compiler = cli_compiler(),
+                                .flags = cli_build_flags(),
+                                .version = LLORCH_VERSION,
+                                .shape = a->model != NULL ? a->model : a->shape,
+                                .model = a->model != NULL ? b->model_name : a->shape,
+                                .config = b->config,
+                                .kv_type = kern_type_name(a->kv_type),
+                                .cpu = cpu,
+                                .rounds = a->rounds};
 }
 
 static ErrCode take_shape(Bench *b, const char *text, Err *err)
@@ -574,26 +397,44 @@ static ErrCode take_shape(Bench *b, const char *text, Err *err)
     return code == ERR_OK ? code : err_prefix(err, "--shape");
 }
 
-static ErrCode bench(BenchArgs *a, Err *err)
+static ErrCode prepare(Bench *b, Err *err)
+{
+    BenchArgs *a = b->args;
+    const int cpu = a->cpu != BENCH_ANY_CPU ? a->cpu : sched_getcpu();
+    ErrCode code = kernels_select(&b->k, a->isa, err);
+
+    if (a->model == NULL && a->shape == NULL)
+        a->shape = "gpt2-medium";
+    if (code == ERR_OK && a->shape != NULL)
+        code = take_shape(b, a->shape, err);
+    if (code == ERR_OK && a->compare != NULL)
+        code = bench_baseline_read(&b->baseline, a->compare, err);
+    if (code == ERR_OK)
+        code = process_pin(cpu, err);
+    if (code == ERR_OK)
+        describe_machine(b, cpu);
+    return code;
+}
+
+static ErrCode bench(BenchArgs *a, bool *slower, Err *err)
 {
     Bench *b = calloc(1, sizeof *b);
-    const int cpu = a->cpu != ANY_CPU ? a->cpu : sched_getcpu();
     ErrCode code;
 
     if (b == NULL)
         return err_set(err, ERR_MEMORY, "out of memory");
     b->args = a;
-    if (a->model == NULL && a->shape == NULL)
-        a->shape = "gpt2-medium";
-    code = a->shape != NULL ? take_shape(b, a->shape, err) : ERR_OK;
-    if (code == ERR_OK)
-        code = process_pin(cpu, err);
+    code = prepare(b, err);
     if (code == ERR_OK) {
         cli_catch_interrupt();
         code = measure_all(b, err);
     }
-    if (code == ERR_OK)
-        code = print_report(b, cpu, err);
+    if (code == ERR_OK) {
+        const BenchResults results = {a, &b->report, &b->machine, &b->baseline};
+
+        code = bench_results(&results, slower, err);
+    }
+    bench_baseline_free(&b->baseline);
     bench_report_free(&b->report);
     free(b);
     return code;
@@ -602,14 +443,17 @@ static ErrCode bench(BenchArgs *a, Err *err)
 int cli_bench(int argc, char **argv)
 {
     BenchArgs args;
+    bool slower = false;
     Err err = {0};
-    ErrCode code = parse_args(&args, argc, argv, &err);
+    ErrCode code = bench_args_parse(&args, argc, argv, &err);
 
     if (code == ERR_OK && args.help)
         return cli_print(bench_help);
     if (code == ERR_OK)
-        code = bench(&args, &err);
+        code = bench(&args, &slower, &err);
     if (code == ERR_CANCELLED && cli_interrupted())
         return CLI_EXIT_INTERRUPT;
-    return code == ERR_OK ? CLI_EXIT_OK : cli_fail(&err);
+    if (code != ERR_OK)
+        return cli_fail(&err);
+    return slower ? CLI_EXIT_FAILURE : CLI_EXIT_OK;
 }

@@ -91,6 +91,13 @@ void bench_report_free(BenchReport *r)
     *r = (BenchReport){.results = NULL};
 }
 
+bool bench_lower_is_better(const char *name)
+{
+    if (strncmp(name, "batch@", 6) == 0)
+        return strcmp(name, "batch@1") != 0; /* one row is held against reading the weights */
+    return strncmp(name, "rest", 4) == 0 || strcmp(name, "memory") == 0;
+}
+
 static int by_value(const void *a, const void *b)
 {
     const double x = *(const double *)a, y = *(const double *)b;
@@ -159,31 +166,55 @@ static void add_results(JsonBuf *out, BenchReport *r)
         add_string(out, "case", result->name);
         json_buf_printf(out, ",");
         add_figures(out, result);
-        json_buf_printf(out, ",\"share\":%.4g}", bench_median(result->share, result->n));
+        json_buf_printf(out, ",\"share\":%.6g", bench_median(result->share, result->n));
+        json_buf_printf(out, ",\"share_min\":%.6g,\"share_max\":%.6g,\"n\":%zu,", result->share[0],
+                        result->share[result->n - 1], result->n);
+        add_string(out, "better", bench_lower_is_better(result->name) ? "lower" : "higher");
+        json_buf_printf(out, "}");
         comma = ",";
     }
     json_buf_printf(out, "]");
 }
 
-void bench_report_json(JsonBuf *out, BenchReport *r, const BenchMachine *m)
+static void add_machine(JsonBuf *out, const BenchMachine *m)
 {
-    json_buf_printf(out, "{");
-    add_probes(out, r);
-    json_buf_printf(out, ",");
-    add_results(out, r);
-    json_buf_printf(out, ",\"machine\":{");
+    json_buf_printf(out, "\"machine\":{");
     add_string(out, "cpu_name", m->cpu_name);
     json_buf_printf(out, ",\"cpu\":%d,", m->cpu);
     add_string(out, "isa", m->isa);
     json_buf_printf(out, ",");
     add_string(out, "compiler", m->compiler);
     json_buf_printf(out, ",");
+    add_string(out, "flags", m->flags);
+    json_buf_printf(out, ",");
     add_string(out, "version", m->version);
     json_buf_printf(out, ",");
     add_string(out, "shape", m->shape);
     json_buf_printf(out, ",");
+    add_string(out, "model", m->model);
+    json_buf_printf(out, ",");
+    add_string(out, "config", m->config);
+    json_buf_printf(out, ",");
     add_string(out, "kv_type", m->kv_type);
-    json_buf_printf(out, ",\"rounds\":%d}}\n", m->rounds);
+    json_buf_printf(out, ",\"rounds\":%d}", m->rounds);
+}
+
+void bench_report_members(JsonBuf *out, BenchReport *r, const BenchMachine *m)
+{
+    add_string(out, "format", BENCH_FORMAT);
+    json_buf_printf(out, ",");
+    add_machine(out, m);
+    json_buf_printf(out, ",");
+    add_probes(out, r);
+    json_buf_printf(out, ",");
+    add_results(out, r);
+}
+
+void bench_report_json(JsonBuf *out, BenchReport *r, const BenchMachine *m)
+{
+    json_buf_printf(out, "{");
+    bench_report_members(out, r, m);
+    json_buf_printf(out, "}\n");
 }
 
 /* ---- Table ---- */

@@ -28,7 +28,10 @@ typedef struct {
 
 /* What was measured where: static or borrowed texts. */
 typedef struct {
-    const char *cpu_name, *isa, *compiler, *version, *shape, *kv_type;
+    const char *cpu_name, *isa, *compiler, *flags, *version, *kv_type;
+    const char *shape;  /* as given: a path, or a shape */
+    const char *model;  /* its name */
+    const char *config; /* hash of its configuration (checkpoint/model_hash.h), 16 digits */
     int cpu, rounds;
 } BenchMachine;
 
@@ -39,6 +42,14 @@ void bench_report_add(BenchReport *r, const char *type, const char *name, const 
 /* One more measurement of a probe. */
 void bench_report_probe(BenchReport *r, const char *name, const char *unit, double value);
 
+/* The first member of the JSON, so that files can be told apart. */
+#define BENCH_FORMAT "llorch-cpud bench 1"
+
+/* Whether less of it is better: of what shares of a step or times of one row count. */
+bool bench_lower_is_better(const char *name);
+
+/* The members of the JSON object, without its braces; bench_report_json adds them. */
+void bench_report_members(JsonBuf *out, BenchReport *r, const BenchMachine *m);
 void bench_report_json(JsonBuf *out, BenchReport *r, const BenchMachine *m);
 void bench_report_table(JsonBuf *out, BenchReport *r, const BenchMachine *m);
 void bench_report_free(BenchReport *r);

@@ -2,15 +2,12 @@
  *
  * May include: common, checkpoint, model. */
 #include <getopt.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "checkpoint/capture.h"
 #include "checkpoint/dump.h"
-#include "checkpoint/greedy.h"
 #include "cli/cli.h"
 #include "cli/loaded.h"
-#include "common/json.h"
+#include "cli/prompt.h"
 
 static const char capture_help[] =
     "usage: llorch-cpud capture [--model PATH] (--prompt TEXT | --ids 1,2,3) --out DIR\n"
@@ -40,18 +37,6 @@ typedef struct {
     const char *model, *prompt, *ids, *out, *isa;
     bool help;
 } CaptureArgs;
-
-/* The prompt as text and as ids, whichever of them was given first. */
-typedef struct {
-    char *stdin_text;   /* owned, or NULL */
-    int32_t *given_ids; /* owned, or NULL */
-    Arena encoded;
-    JsonBuf decoded;
-    const char *text;
-    size_t n_text;
-    const int32_t *ids;
-    int n_ids;
-} Prompt;
 
 static ErrCode parse_args(CaptureArgs *a, int argc, char **argv, Err *err)
 {
@@ -94,53 +79,7 @@ static ErrCode parse_args(CaptureArgs *a, int argc, char **argv, Err *err)
     return ERR_OK;
 }
 
-static ErrCode ids_of_text(Prompt *p, const CaptureArgs *a, const CliLoaded *l, Err *err)
-{
-    p->text = a->prompt;
-    p->n_text = strlen(a->prompt);
-    if (strcmp(a->prompt, "-") == 0) {
-        const ErrCode code = cli_read_stdin(&p->stdin_text, &p->n_text, GREEDY_MAX_TEXT_BYTES, err);
-
-        if (code != ERR_OK)
-            return code;
-        p->text = p->stdin_text;
-    }
-    if (p->n_text == 0)
-        return err_set(err, ERR_USAGE, "--prompt: prompt must not be empty");
-    if (l->tokenizer == NULL)
-        return err_set(err, ERR_USAGE, "--prompt: the model has no tokenizer; --ids works");
-    return greedy_encode(l->tokenizer, p->text, p->n_text, &p->encoded, &p->ids, &p->n_ids, err);
-}
-
-/* The text of --ids is only for metadata.json; without a tokenizer it stays empty. */
-static ErrCode text_of_ids(Prompt *p, const CaptureArgs *a, const CliLoaded *l, Err *err)
-{
-    size_t n = 0;
-    ErrCode code = cli_parse_ids("--ids", a->ids, l->model.config.vocab_size - 1,
-                                 (size_t)l->model.config.n_ctx, &p->given_ids, &n, err);
-
-    if (code != ERR_OK)
-        return code;
-    p->ids = p->given_ids;
-    p->n_ids = (int)n;
-    /* A padded vocabulary has ids that no tokenizer knows. */
-    if (l->tokenizer != NULL &&
-        greedy_text(l->tokenizer, p->ids, p->n_ids, &p->decoded, &(Err){0}) == ERR_OK) {
-        p->text = p->decoded.data;
-        p->n_text = p->decoded.len;
-    }
-    return ERR_OK;
-}
-
-static void prompt_free(Prompt *p)
-{
-    free(p->stdin_text);
-    free(p->given_ids);
-    arena_free(&p->encoded);
-    json_buf_free(&p->decoded);
-}
-
-static ErrCode write_capture(CliLoaded *l, const Prompt *p, const char *dir, Err *err)
+static ErrCode write_capture(CliLoaded *l, const CliPrompt *p, const char *dir, Err *err)
 {
     const Gpt2Progress progress = {cli_loaded_progress, l};
     Capture c = {.n_ids = 0};
@@ -159,7 +98,7 @@ int cli_capture(int argc, char **argv)
 {
     CaptureArgs args;
     CliLoaded loaded = {.tokenizer = NULL};
-    Prompt prompt = {.text = NULL};
+    CliPrompt prompt = {.text = NULL};
     Err err = {0};
     ErrCode code = parse_args(&args, argc, argv, &err);
 
@@ -168,11 +107,12 @@ int cli_capture(int argc, char **argv)
     if (code == ERR_OK)
         code = cli_load(&loaded, args.model, args.isa, &err);
     if (code == ERR_OK)
-        code = args.ids != NULL ? text_of_ids(&prompt, &args, &loaded, &err)
-                                : ids_of_text(&prompt, &args, &loaded, &err);
+        code = args.ids != NULL
+                   ? cli_prompt_of_ids(&prompt, "--ids", args.ids, &loaded, &err)
+                   : cli_prompt_of_text(&prompt, "--prompt", args.prompt, "--ids", &loaded, &err);
     if (code == ERR_OK)
         code = write_capture(&loaded, &prompt, args.out, &err);
-    prompt_free(&prompt);
+    cli_prompt_free(&prompt);
     cli_unload(&loaded);
     return code == ERR_OK ? CLI_EXIT_OK : cli_fail(&err);
 }

@@ -37,6 +37,7 @@ int cli_generate(int argc, char **argv);
 int cli_tokenize(int argc, char **argv);
 int cli_capture(int argc, char **argv);
 int cli_verify(int argc, char **argv);
+int cli_diff(int argc, char **argv);
 int cli_info(int argc, char **argv);
 int cli_quantize(int argc, char **argv);
 int cli_pack(int argc, char **argv);
@@ -49,6 +50,10 @@ int cli_help(void);    /* the list of sub-commands; for main's --help */
 
 /* "gcc 12.2.0": what this program was built with; static text. */
 const char *cli_compiler(void);
+
+/* "-O2 -ffp-contract=off": the flags that decide how fast it is and how it computes; static text.
+ */
+const char *cli_build_flags(void);
 
 /* Prints "llorch-cpud: <msg>" to standard error; returns 2 for ERR_USAGE, else 1. */
 int cli_fail(const Err *err);

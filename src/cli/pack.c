@@ -1,14 +1,10 @@
 /* cli/pack.c: writes a model, its tokenizer included, as the kernels read it, so that serving maps
  * the file and computes.
  *
- * May include: common, model, tokenizer. */
-#include <assert.h>
-
+ * May include: common, model. */
 #include "cli/cli.h"
 #include "cli/convert.h"
-#include "model/gpt2_pack.h"
-
-static_assert((int)TOKENIZER_N_PARTS <= (int)GPT2_PACK_MAX_PARTS, "the tokenizer's parts fit");
+#include "cli/write_model.h"
 
 static const char pack_help[] =
     "usage: llorch-cpud pack [--model PATH] [--type TYPE] [--embedding-type TYPE] --out FILE\n"
@@ -27,20 +23,9 @@ static const char pack_help[] =
 static ErrCode write_packed(Conversion *c, const char *path, Err *err)
 {
     const Gpt2Progress progress = {convert_progress, c};
-    Gpt2PackExtra extra = {.n_parts = TOKENIZER_N_PARTS, .text_key = TOKENIZER_TEXT_KEY};
-    TokenizerPart parts[TOKENIZER_N_PARTS];
-    char text[TOKENIZER_TEXT_BYTES];
 
-    tokenizer_parts(c->tokenizer, parts, text);
-    extra.text = text;
-    for (size_t i = 0; i < TOKENIZER_N_PARTS; i++)
-        extra.parts[i] = (Gpt2PackPart){.name = parts[i].name,
-                                        .dtype = parts[i].dtype,
-                                        .n = parts[i].n,
-                                        .data = parts[i].data,
-                                        .n_bytes = parts[i].n_bytes};
     cli_progress_start(&c->progress, "writing the file");
-    const ErrCode code = gpt2_pack_write(&c->model, path, &extra, &progress, err);
+    const ErrCode code = write_model_packed(&c->model, c->tokenizer, path, &progress, err);
     cli_progress_clear(&c->progress);
     return code;
 }

@@ -20,6 +20,15 @@ const char *cli_compiler(void)
     return VERSION_COMPILER;
 }
 
+const char *cli_build_flags(void)
+{
+#ifdef LLORCH_FLAGS
+    return LLORCH_FLAGS;
+#else
+    return "unknown";
+#endif
+}
+
 static int print_buf(JsonBuf *b)
 {
     Err err = {0};

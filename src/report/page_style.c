@@ -83,6 +83,8 @@
     ".box{fill:currentColor;fill-opacity:.4;stroke:var(--bg);stroke-width:.7}\n"                   \
     ".cells path{fill:none;stroke-width:1;shape-rendering:crispEdges}\n"                           \
     ".cells .ends{stroke:var(--soft);stroke-width:1px;vector-effect:non-scaling-stroke}\n"         \
+    ".panels{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(45%,9rem),1fr));"      \
+    "gap:.75rem;max-width:760px;font-size:.875rem;color:var(--soft)}\n"                            \
     ".frame{fill:none;stroke:var(--soft);stroke-width:1}\n"                                        \
     ".legend,.scale{display:flex;flex-wrap:wrap;gap:.15rem 1rem;list-style:none;padding:0;"        \
     "margin:.25rem 0;font-size:.875rem;line-height:1.5;align-items:center}\n"                      \

@@ -10,6 +10,7 @@ import pty
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 BIN = os.path.abspath(os.environ.get("LLORCH_BIN", "build/llorch-cpud"))
@@ -64,7 +65,7 @@ def sane(figures):
 @test
 def json_has_every_case_of_every_type():
     result = measured("--shape", SMALL, "--rounds", "1")
-    equal(sorted(result), ["machine", "probes", "results"])
+    equal(sorted(result), ["format", "machine", "probes", "results"])
     equal(sorted(result["probes"]), sorted(PROBES))
     for probe in result["probes"].values():
         equal(sorted(probe), ["max", "median", "min", "unit"])
@@ -75,8 +76,10 @@ def json_has_every_case_of_every_type():
           {(t, c, u) for t in TYPES for c, u in CASES.items()})
     equal(len(result["results"]), len(TYPES) * len(CASES))
     for entry in result["results"]:
-        equal(sorted(entry), ["case", "max", "median", "min", "share", "type", "unit"])
+        equal(sorted(entry), ["better", "case", "max", "median", "min", "n", "share", "share_max", "share_min", "type",
+                              "unit"])
         sane(entry)
+        check(entry["share_min"] <= entry["share"] <= entry["share_max"], "%r" % entry)
         check(math.isfinite(entry["share"]) and entry["share"] > 0, "share in %r" % entry)
 
 
@@ -84,7 +87,8 @@ def json_has_every_case_of_every_type():
 def the_machine_is_described():
     machine = measured("--shape", SMALL, "--rounds", "2", "--type", "f16", "--kv-type", "f16", "--isa", "scalar",
                        "--cases", "memory")["machine"]
-    equal(sorted(machine), ["compiler", "cpu", "cpu_name", "isa", "kv_type", "rounds", "shape", "version"])
+    equal(sorted(machine), ["compiler", "config", "cpu", "cpu_name", "flags", "isa", "kv_type", "model", "rounds", "shape",
+                            "version"])
     equal((machine["isa"], machine["kv_type"], machine["rounds"], machine["shape"]), ("scalar", "F16", 2, SMALL))
     check(machine["cpu"] in os.sched_getaffinity(0), "cpu %r" % machine["cpu"])
 
@@ -121,6 +125,78 @@ def the_table_says_the_same():
     check(max(map(len, lines)) <= 100, "a line is too long")
 
 
+def with_shares(path, factor, **machine):
+    """A baseline whose shares are those of path, times factor where more is better, else divided by it."""
+    with open(path, encoding="utf-8") as file:
+        baseline = json.load(file)
+    for entry in baseline["results"]:
+        for key in ("share", "share_min", "share_max"):
+            entry[key] = entry[key] * factor if entry["better"] == "higher" else entry[key] / factor
+    baseline["machine"].update(machine)
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(baseline, file)
+    return path
+
+
+@test
+def a_baseline_finds_what_became_slower():
+    quick = ("--shape", SMALL, "--rounds", "1", "--type", "f16", "--cases", "decode,memory")
+    with tempfile.TemporaryDirectory() as folder:
+        path = folder + "/b.json"
+        printed = measured(*quick, "--save", path)
+        with open(path, encoding="utf-8") as file:
+            equal(json.load(file), printed)
+        equal(os.listdir(folder), ["b.json"])
+        # So much worse or better that no noise hides it.
+        done = run(*quick, "--compare", with_shares(path, 100))
+        equal((done.returncode, done.stderr), (1, ""))
+        check("3 of 3 cases are more than 10 % slower" in done.stdout, done.stdout)
+        check("fewer than 3 rounds" in done.stdout, done.stdout)
+        done = run(*quick, "--compare", path, "--max-slowdown", "100000")
+        equal((done.returncode, done.stdout.count("SLOWER")), (0, 0))
+        result = measured(*quick[:-1], "decode", "--compare", with_shares(path, 1e-4))["comparison"]
+        equal((result["slower"], result["faster"], [c["verdict"] for c in result["cases"]]), (0, 2, ["faster"] * 2))
+        equal((result["missing"], result["new"]), ([{"type": "F16", "case": "memory"}], []))
+
+
+@test
+def a_baseline_of_something_else_is_refused():
+    quick = ("--shape", SMALL, "--rounds", "1", "--cases", "memory")
+    with tempfile.TemporaryDirectory() as folder:
+        path = folder + "/b.json"
+        measured(*quick, "--type", "f16", "--save", path)
+
+        def refused(part, *args):
+            done = run(*quick, "--compare", path, *args)
+            equal((done.returncode, done.stdout, done.stderr.count("\n")), (1, "", 1))
+            check(part in done.stderr and path in done.stderr, done.stderr)
+
+        refused("another type of weights: F16, now Q8_0", "--type", "q8_0")
+        refused("another type of KV cache: F32, now F16", "--type", "f16", "--kv-type", "f16")
+        if json.load(open(path, encoding="utf-8"))["machine"]["isa"] != "scalar":
+            refused("other kernels: avx2, now scalar", "--type", "f16", "--isa", "scalar")
+        refused("another model: 2,2,64,64,300", "--type", "f16", "--shape", "2,2,64,64,301")
+        refused("none of the cases", "--type", "f16", "--cases", "cache")
+        for text in ("", "{}", "[1]", '{"format":"llorch-cpud bench 1"}', "\x1b[31m", "[" * 100000, "GGUF" * 100):
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(text)
+            refused("b.json", "--type", "f16")
+        os.remove(path)
+        refused("No such file", "--type", "f16")
+        os.mkdir(path)
+        refused("directory", "--type", "f16")
+
+
+@test
+def a_baseline_that_cannot_be_written_leaves_nothing():
+    with tempfile.TemporaryDirectory() as folder:
+        for path in (folder + "/no/b.json", folder):
+            done = run("--shape", SMALL, "--rounds", "1", "--type", "f16", "--cases", "memory", "--save", path)
+            equal((done.returncode, done.stderr.count("\n")), (1, 1))
+            check(path in done.stderr, done.stderr)
+        equal(os.listdir(folder), [])
+
+
 @test
 def nonsense_is_refused():
     refuses("--shape", "--shape", "gpt5")
@@ -134,6 +210,8 @@ def nonsense_is_refused():
     refuses("rounds", "--rounds", "1001")
     refuses("--cpu", "--cpu", "100000")
     refuses("instruction set", "--shape", SMALL, "--isa", "mmx")
+    refuses("--max-slowdown", "--max-slowdown", "-1")
+    refuses("--max-slowdown", "--max-slowdown", "10%")
     refuses("either", "--shape", SMALL, "--model", "models/shakespeare")
     refuses("unexpected", "gpt2")
     refuses("unknown", "--colour")

@@ -136,23 +136,10 @@ static void add_merges(GgufWriter *w, const Tokenizer *t, char *text)
     }
 }
 
-/* Two spelled tokens and a blank. */
-static size_t text_room(const Tokenizer *t)
-{
-    size_t longest = 0;
-
-    for (int id = 0; id < tokenizer_vocab_size(t); id++) {
-        size_t n;
-
-        (void)tokenizer_token(t, id, &n);
-        longest = n > longest ? n : longest;
-    }
-    return 4 * longest + 1;
-}
-
 static ErrCode add_tokenizer(GgufWriter *w, const Tokenizer *t, const Gpt2Config *config, Err *err)
 {
-    char *text = malloc(text_room(t));
+    /* A merge is two tokens and a blank, each spelled with at most twice its bytes. */
+    char *text = malloc(4 * tokenizer_longest_token(t) + 1);
     int32_t *types = calloc((size_t)config->vocab_size, sizeof *types);
     ErrCode code = ERR_OK;
 

@@ -140,6 +140,136 @@ static void the_largest_floats_do_not_overflow(void **state)
     assert_true(isfinite(c.rms) && c.worst == 2.0);
 }
 
+/* ---- Statistics ---- */
+
+static void cosine_is_that_of_the_definition(void **state)
+{
+    const float x[2] = {3.0f, 4.0f}, y[2] = {4.0f, 3.0f}, z[2] = {-6.0f, -8.0f}, none[2] = {0};
+    const CompareView a = compare_vector(x, 2), b = compare_vector(y, 2), c = compare_vector(z, 2);
+    const CompareView zero = compare_vector(none, 2);
+
+    (void)state;
+    assert_true(fabs(compare_tensors(&a, &b, 1.0).cosine - 24.0 / 25.0) < 1e-15);
+    assert_true(fabs(compare_tensors(&a, &c, 1.0).cosine + 1.0) < 1e-15);
+    assert_true(isnan(compare_tensors(&a, &zero, 1.0).cosine));
+}
+
+static void sides_are_counted_and_measured_apart(void **state)
+{
+    const float x[6] = {1.0f, 3.0f, NAN, INFINITY, -INFINITY, 8.0f}, y[6] = {-2.0f, 2.0f};
+    const CompareView a = compare_vector(x, 6), b = compare_vector(y, 6);
+    const float nothing[1] = {NAN};
+    const CompareView none = compare_vector(nothing, 1);
+    const Comparison c = compare_tensors(&a, &b, 1.0);
+    const CompareSide *ours = &c.sides[0], *reference = &c.sides[1];
+
+    (void)state;
+    assert_int_equal(c.verdict, COMPARE_NOT_FINITE);
+    assert_int_equal(ours->n_nan, 1);
+    assert_int_equal(ours->n_inf, 2);
+    assert_true(ours->mean == 4.0 && ours->min == 1.0 && ours->max == 8.0);
+    assert_true(fabs(ours->variance - 26.0 / 3.0) < 1e-12); /* over n, not n - 1 */
+    assert_int_equal(reference->n_nan + reference->n_inf, 0);
+    assert_true(reference->mean == 0.0 && reference->min == -2.0 && reference->max == 2.0);
+    assert_true(fabs(reference->variance - 8.0 / 6.0) < 1e-12);
+    assert_true(isnan(compare_tensors(&none, &none, 1.0).sides[0].mean));
+}
+
+static void decades_count_every_element_once(void **state)
+{
+    const double errors[] = {0.0, 1e-15, 5e-12, 5e-8, 0.5, 5.0, 5e9};
+    const int decades[] = {0, 1, 1, 5, 12, 13, 15};
+    enum { N = sizeof errors / sizeof errors[0] };
+    uint32_t want[COMPARE_DECADES] = {0};
+    const float zeros[N] = {0};
+    CompareView a = compare_vector(zeros, N), b = compare_vector(zeros, N);
+    Comparison c;
+
+    (void)state;
+    for (int i = 0; i < N; i++)
+        want[decades[i]]++;
+    b.wide = errors;
+    c = compare_tensors(&a, &b, 1e10);
+    assert_memory_equal(c.decades, want, sizeof want);
+}
+
+static void a_double_reference_is_not_rounded(void **state)
+{
+    const float x[2] = {1.0f, 2.0f};
+    const double y[2] = {1.0 + 0x1p-40, 2.0};
+    const CompareView a = compare_vector(x, 2);
+    CompareView b = {.n_dims = 1, .dims = {2}, .wide = y};
+    Comparison c = compare_tensors(&a, &b, 0x1p-41);
+
+    (void)state;
+    assert_int_equal(c.verdict, COMPARE_VALUES);
+    assert_true(c.max_abs == 0x1p-40);
+    assert_int_equal(compare_tensors(&a, &b, 0x1p-39).verdict, COMPARE_EQUAL);
+    b.dims[0] = 1;
+    assert_int_equal(compare_tensors(&a, &b, 1.0).verdict, COMPARE_SHAPE);
+}
+
+static void every_element_has_its_own_bound(void **state)
+{
+    const float x[3] = {1.0f, 100.5f, 2.0f}, y[3] = {1.25f, 100.0f, 2.0f};
+    const CompareView a = compare_vector(x, 3), b = compare_vector(y, 3);
+    double allowed[3] = {0.25, 1.0, 0.0};
+    Comparison c = compare_allowed(&a, &b, allowed);
+
+    (void)state;
+    assert_int_equal(c.verdict, COMPARE_EQUAL);
+    assert_true(c.worst == 1.0 && c.max_abs == 0.5);
+    assert_int_equal(c.index, 0);
+    allowed[1] = 0.125;
+    c = compare_allowed(&a, &b, allowed);
+    assert_int_equal(c.verdict, COMPARE_VALUES);
+    assert_true(c.worst == 4.0 && c.n_beyond == 1);
+    assert_int_equal(c.index, 1);
+    allowed[1] = 0.0; /* nothing is allowed, and something is there */
+    c = compare_allowed(&a, &b, allowed);
+    assert_int_equal(c.verdict, COMPARE_VALUES);
+    assert_true(isinf(c.worst));
+}
+
+static void the_map_shows_where_errors_are(void **state)
+{
+    enum { ROWS = 100, COLUMNS = 130 };
+    static float x[ROWS * COLUMNS], y[ROWS * COLUMNS];
+    const CompareView a = view(x, 2, ROWS, COLUMNS, 0), b = view(y, 2, ROWS, COLUMNS, 0);
+    const CompareView small = view(x, 2, 3, 5, 0), other = view(y, 2, 5, 3, 0);
+    const float errors[] = {1e-12f, 1e-6f, 1e-3f, 7.0f, NAN};
+    int last = 0, n_marked = 0;
+    CompareMap map;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof errors / sizeof errors[0]; i++) {
+        const int cell =
+            50 * COMPARE_MAP_ROWS / ROWS * COMPARE_MAP_COLUMNS + 77 * COMPARE_MAP_COLUMNS / COLUMNS;
+
+        x[50 * COLUMNS + 77] = errors[i];
+        compare_map(&map, &a, &b);
+        assert_int_equal(map.rows, COMPARE_MAP_ROWS);
+        assert_int_equal(map.columns, COMPARE_MAP_COLUMNS);
+        n_marked = 0;
+        for (int n = 0; n < map.rows * map.columns; n++)
+            n_marked += map.cells[n] > 0;
+        assert_int_equal(n_marked, 1);
+        assert_true(map.cells[cell] >= last);
+        last = map.cells[cell];
+        assert_true(i > 0 || last == 1);
+    }
+    assert_int_equal(last, 255);
+    y[50 * COLUMNS + 77] = NAN; /* on both sides: no difference */
+    compare_map(&map, &a, &b);
+    for (int n = 0; n < map.rows * map.columns; n++)
+        assert_int_equal(map.cells[n], 0);
+    compare_map(&map, &small, &small);
+    assert_true(map.rows == 3 && map.columns == 5);
+    compare_map(&map, &small, &other);
+    assert_int_equal(map.rows, 0);
+    x[50 * COLUMNS + 77] = y[50 * COLUMNS + 77] = 0.0f;
+}
+
 /* ---- compare_bits ---- */
 
 static void bits_see_the_sign_of_zero(void **state)
@@ -635,6 +765,12 @@ int main(void)
         cmocka_unit_test(every_element_counts),
         cmocka_unit_test(figures_are_those_of_the_definition),
         cmocka_unit_test(the_largest_floats_do_not_overflow),
+        cmocka_unit_test(cosine_is_that_of_the_definition),
+        cmocka_unit_test(sides_are_counted_and_measured_apart),
+        cmocka_unit_test(decades_count_every_element_once),
+        cmocka_unit_test(a_double_reference_is_not_rounded),
+        cmocka_unit_test(every_element_has_its_own_bound),
+        cmocka_unit_test(the_map_shows_where_errors_are),
         cmocka_unit_test(bits_see_the_sign_of_zero),
         cmocka_unit_test(bits_see_the_last_place),
         cmocka_unit_test(mask_is_exactly_minus_infinity),

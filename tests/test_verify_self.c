@@ -458,9 +458,8 @@ static void the_fault_is_the_last_thing_said(void **state)
     assert_string_equal(json_string_value(json_object_get(root, "verdict")), "fail");
     assert_string_equal(json_string_value(json_object_get(root, "prompt")), "a\"b");
     assert_int_equal(json_array_size(json_object_get(root, "rows")), r.table.n_rows);
-    assert_string_equal(json_string_value(json_object_get(json_object_get(root, "first_fault"),
-                                                          "text")),
-                        r.fault);
+    assert_string_equal(
+        json_string_value(json_object_get(json_object_get(root, "first_fault"), "text")), r.fault);
     json_decref(root);
     json_buf_free(&json);
     json_buf_free(&text);

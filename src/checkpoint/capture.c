@@ -209,11 +209,11 @@ static ErrCode make_arena(Capture *c, bool all, Err *err)
     if (!ok)
         return err_set(err, ERR_LIMIT, "the tensors of %d tokens are too large", c->n_ids);
     if (all && total > CAPTURE_MAX_BYTES)
-        return err_set(err, ERR_LIMIT,
-                       "every stage of %d layers for %d tokens takes %.1f GiB, at most %.1f GiB are "
-                       "kept: a shorter prompt works",
-                       config->n_layers, c->n_ids, (double)total / 0x1p30,
-                       (double)CAPTURE_MAX_BYTES / 0x1p30);
+        return err_set(
+            err, ERR_LIMIT,
+            "every stage of %d layers for %d tokens takes %.1f GiB, at most %.1f GiB are "
+            "kept: a shorter prompt works",
+            config->n_layers, c->n_ids, (double)total / 0x1p30, (double)CAPTURE_MAX_BYTES / 0x1p30);
     return arena_init(&c->arena, total, "captured tensors", err);
 }
 

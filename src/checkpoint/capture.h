@@ -42,7 +42,7 @@ typedef struct {
     int n_tensors;
     float **stages; /* [n_layers, TAP_STAGE_COUNT], owned, for capture_stage; what lies outside the
                        blocks stands with layer 0 */
-    bool finite; /* the logits of the last row are */
+    bool finite;    /* the logits of the last row are */
     Arena arena;
     Gpt2Run run; /* as it stands after the prompt: its cache holds n_ids positions, its logits are
                     the last row's */
@@ -58,8 +58,8 @@ typedef struct {
 ErrCode capture_run(Capture *c, const Gpt2 *m, const Kernels *k, const int32_t *ids, int n_ids,
                     int n_extra, const Gpt2Progress *progress, Err *err) ERR_CHECK;
 
-/* The same, and keeps every stage of every layer for capture_stage. A last row that is not finite is
- * no error here: finite is then false, and checkpoint_11_probs undefined. Errors: also ERR_LIMIT
+/* The same, and keeps every stage of every layer for capture_stage. A last row that is not finite
+ * is no error here: finite is then false, and checkpoint_11_probs undefined. Errors: also ERR_LIMIT
  * when all that would take more than CAPTURE_MAX_BYTES. */
 ErrCode capture_run_all(Capture *c, const Gpt2 *m, const Kernels *k, const int32_t *ids, int n_ids,
                         int n_extra, const Gpt2Progress *progress, Err *err) ERR_CHECK;

@@ -62,12 +62,13 @@ typedef struct {
  * summed in double. */
 Comparison compare_tensors(const CompareView *a, const CompareView *b, double tolerance);
 
-/* Ours against the reference, with a bound for each element: |a - b| <= allowed[i]. worst is then the
- * largest |a - b| / allowed[i], infinite where nothing is allowed. */
+/* Ours against the reference, with a bound for each element: |a - b| <= allowed[i]. worst is then
+ * the largest |a - b| / allowed[i], infinite where nothing is allowed. */
 Comparison compare_allowed(const CompareView *a, const CompareView *b, const double *allowed);
 
-/* As compare_tensors, for scores after the causal mask, [heads, T, P + T]: key j of query i is masked when j >
- * P + i. Exactly those must be minus infinity, in both tensors; all others are compared as above.
+/* As compare_tensors, for scores after the causal mask, [heads, T, P + T]: key j of query i is
+ * masked when j > P + i. Exactly those must be minus infinity, in both tensors; all others are
+ * compared as above.
  */
 Comparison compare_masked(const CompareView *a, const CompareView *b, double tolerance);
 

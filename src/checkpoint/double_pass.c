@@ -59,10 +59,9 @@ static int list_places(Pass *p, Place places[N_PLACES])
         size_t count;
     } fields[N_FIELDS] = {{&p->x, n * dim},      {&p->norm, n * dim},   {&p->wide, n * wide},
                           {&p->merged, n * dim}, {&p->branch, n * dim}, {&p->logits, n * vocab}};
-    const Place plain[] = {{&p->q, n * dim},      {&p->k, n * dim},
-                           {&p->v, n * dim},      {&p->scores, heads * n * n},
-                           {&p->row, wide},       {&p->gain, dim},
-                           {&p->bias, dim}};
+    const Place plain[] = {
+        {&p->q, n * dim}, {&p->k, n * dim}, {&p->v, n * dim}, {&p->scores, heads * n * n},
+        {&p->row, wide},  {&p->gain, dim},  {&p->bias, dim}};
     int n_places = 0;
 
     for (size_t i = 0; i < sizeof plain / sizeof plain[0]; i++)
@@ -283,8 +282,7 @@ static ErrCode attention(Pass *p, int layer)
         code = probabilities(p, layer);
     if (code != ERR_OK)
         return code;
-    double_values(&p->merged, p->scores, p->v, p->n, (size_t)p->c->n_heads,
-                  (size_t)p->c->head_dim);
+    double_values(&p->merged, p->scores, p->v, p->n, (size_t)p->c->n_heads, (size_t)p->c->head_dim);
     code = linear(p, layer, "attn.c_proj.weight", "attn.c_proj.bias",
                   b->attention.output.c_proj.w.type, dim, &p->branch, &p->merged);
     if (code == ERR_OK && p->allowed != NULL)

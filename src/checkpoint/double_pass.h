@@ -23,7 +23,7 @@ typedef struct {
     TapStage stage;
     int layer;
     size_t n_rows, n_cols;
-    double *data; /* may be overwritten: what follows is computed from it */
+    double *data;          /* may be overwritten: what follows is computed from it */
     const double *allowed; /* how far a float32 engine that computes this stage from the same input
                               may be off, element by element (tolerance.h); NULL when not wanted */
 } DoubleTensor;

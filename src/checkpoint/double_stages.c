@@ -129,8 +129,8 @@ ErrCode double_linear(const DoubleWeights *w, const DoubleLinear *l, DoubleField
 void double_allow_product(double *allowed, const DoubleField *y)
 {
     for (size_t i = 0; i < y->n_rows * y->n_cols; i++)
-        allowed[i] = TOL_LOCAL_PRODUCT * TOL_ROUNDING * y->size[i] +
-                     TOL_LOCAL_SIGMAS * sqrt(y->var[i]);
+        allowed[i] =
+            TOL_LOCAL_PRODUCT * TOL_ROUNDING * y->size[i] + TOL_LOCAL_SIGMAS * sqrt(y->var[i]);
 }
 
 /* ---- LayerNorm ---- */
@@ -152,9 +152,9 @@ void double_layer_norm(double *y, double *allowed, const double *x, size_t n_row
 
         for (size_t i = 0; allowed != NULL && i < n_cols; i++)
             allowed[t * n_cols + i] =
-                TOL_ROUNDING * (TOL_LOCAL_NORM * fabs((x[i] - mean) * r * gain[i]) +
-                                TOL_LOCAL_MEAN * (fabs(x[i]) + size) * r * fabs(gain[i]) +
-                                2.0 * fabs(bias[i]));
+                TOL_ROUNDING *
+                (TOL_LOCAL_NORM * fabs((x[i] - mean) * r * gain[i]) +
+                 TOL_LOCAL_MEAN * (fabs(x[i]) + size) * r * fabs(gain[i]) + 2.0 * fabs(bias[i]));
         for (size_t i = 0; i < n_cols; i++)
             y[i] = (x[i] - mean) * r * gain[i] + bias[i];
     }

@@ -22,8 +22,8 @@ typedef struct {
     size_t n_rows, n_cols;
     double *value;
     double *size; /* of each value: the sum of the magnitudes that it was added up from */
-    double *var;  /* of each value: the variance of what the engine's rounding within the stage, before
-                     the last product, makes of it */
+    double *var;  /* of each value: the variance of what the engine's rounding within the stage,
+                     before  the last product, makes of it */
 } DoubleField;
 
 /* y = x W + b. */

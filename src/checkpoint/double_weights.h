@@ -1,5 +1,5 @@
-/* checkpoint/double_weights.h: the weights of a model as its file holds them, found by name and read
- * row by row in double precision: nothing here comes from the loaded layers.
+/* checkpoint/double_weights.h: the weights of a model as its file holds them, found by name and
+ * read row by row in double precision: nothing here comes from the loaded layers.
  *
  * May include: common, model, kernels. */
 #ifndef LLORCH_CHECKPOINT_DOUBLE_WEIGHTS_H

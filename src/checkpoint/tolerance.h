@@ -41,8 +41,9 @@
 
 /* Against the double pass, one stage alone: how far an engine in float32 may be off, element by
  * element. A bound comes from what was computed there, so that it is tight for every model; the
- * factors below are 2 to 10 times what the engine needs (shares seen over all stages of the shipped,
- * the tiny and a random model of 24 layers and 1,024 wide, prompts of 2 to 200 tokens, all types).
+ * factors below are 2 to 10 times what the engine needs (shares seen over all stages of the
+ * shipped, the tiny and a random model of 24 layers and 1,024 wide, prompts of 2 to 200 tokens, all
+ * types).
  *
  * One rounding to float32, relative to the value: half a unit in the last place. */
 #define TOL_ROUNDING 0x1p-24
@@ -56,19 +57,19 @@
  * up to 0.62. */
 #define TOL_LOCAL_SIGMAS 8.0
 /* LayerNorm: roundings of the normalised value, and of the mean and of x itself, which was added up
- * from two. An epsilon of 1e-6 instead of 1e-5 moves values by 4.5e-6 / variance: it is seen as long
- * as the variance of some row is below about 10, above which no result depends on it. Seen: up to
- * 0.64. */
+ * from two. An epsilon of 1e-6 instead of 1e-5 moves values by 4.5e-6 / variance: it is seen as
+ * long as the variance of some row is below about 10, above which no result depends on it. Seen: up
+ * to 0.64. */
 #define TOL_LOCAL_NORM 5.0
 #define TOL_LOCAL_MEAN 1.5
-/* Softmax: roundings of a probability, besides those of the difference of scores in the exponent; and
- * results below float32's normal numbers become 0. Seen: up to 0.48. */
+/* Softmax: roundings of a probability, besides those of the difference of scores in the exponent;
+ * and results below float32's normal numbers become 0. Seen: up to 0.48. */
 #define TOL_LOCAL_EXP 8.0
 #define TOL_LOCAL_TINY 0x1p-125
 /* An activation: roundings of its argument. GELU is 5.2e-7 off at most (kernels/elementary.h). */
 #define TOL_LOCAL_ACTIVATION 4.0
-/* An addition: one rounding of its result, which is a bound and not an estimate; the rest is for the
- * rounding of this bound itself. */
+/* An addition: one rounding of its result, which is a bound and not an estimate; the rest is for
+ * the rounding of this bound itself. */
 #define TOL_LOCAL_SUM 1.01
 
 /* Weights in a reference folder were copied, not computed. */

@@ -42,10 +42,8 @@ VerdictRow *verdict_add(VerdictTable *t, int checkpoint, double tolerance, const
 
     assert(t->n_rows < t->max_rows);
     t->n_rows++;
-    *row = (VerdictRow){.checkpoint = checkpoint,
-                        .layer = -1,
-                        .stage = TAP_STAGE_COUNT,
-                        .tolerance = tolerance};
+    *row = (VerdictRow){
+        .checkpoint = checkpoint, .layer = -1, .stage = TAP_STAGE_COUNT, .tolerance = tolerance};
     va_start(args, name);
     vsnprintf(row->name, sizeof row->name, name, args);
     va_end(args);
@@ -230,11 +228,10 @@ static void add_with_notes(const VerdictTable *t, const JsonBuf *lines, JsonBuf 
 
 void verdict_format(const VerdictTable *t, JsonBuf *out, bool colour)
 {
-    static const char *const headings[] = {"#",       "check", "tolerance", "worst error",
-                                           "max abs", "RMS",   "place",     "this stage",
-                                           "verdict"};
-    static const char *const without_local[] = {
-        "#", "check", "tolerance", "worst error", "max abs", "RMS", "place", "verdict"};
+    static const char *const headings[] = {"#",   "check", "tolerance",  "worst error", "max abs",
+                                           "RMS", "place", "this stage", "verdict"};
+    static const char *const without_local[] = {"#",       "check", "tolerance", "worst error",
+                                                "max abs", "RMS",   "place",     "verdict"};
     const bool local = any_local(t);
     JsonBuf lines = {NULL, 0, 0, 0};
     TermTable table;
@@ -262,6 +259,11 @@ static void side_cells(TermTable *table, const char *side, double value, const C
     term_table_cell(table, TERM_PLAIN, "%zu", s->n_inf);
 }
 
+static bool is_of_ids(const Comparison *c)
+{
+    return c->verdict != COMPARE_NOT_FINITE && c->verdict != COMPARE_MASK && isnan(c->worst);
+}
+
 void verdict_format_statistics(const VerdictTable *t, JsonBuf *out, bool colour)
 {
     static const char *const headings[] = {"check",    "max rel", "mean abs", "1 - cosine",
@@ -274,9 +276,8 @@ void verdict_format_statistics(const VerdictTable *t, JsonBuf *out, bool colour)
         const VerdictRow *row = &t->rows[i];
         const Comparison *c = &row->figures;
 
-        /* Rows of single ids have no statistics. */
-        if (!row->measured || c->sides[0].max < c->sides[0].min ||
-            (c->sides[0].max == 0.0 && c->sides[0].min == 0.0 && isnan(c->worst)))
+        /* Ids have no statistics, and two of our own tensors have the same. */
+        if (!row->measured || row->own || is_of_ids(c))
             continue;
         term_table_cell(&table, TERM_PLAIN, "%s", row->name);
         number_cell(&table, true, TERM_PLAIN, c->max_rel);
@@ -298,10 +299,6 @@ void verdict_format_totals(const VerdictTable *t, JsonBuf *out, bool colour)
 
     (void)snprintf(text, sizeof text, "%d passed, %d failed, %d not validated", n_passed, n_failed,
                    verdict_count(t, VERDICT_NOT_VALIDATED));
-    term_text(out, colour,
-              n_failed > 0   ? TERM_BAD
-              : n_passed > 0 ? TERM_GOOD
-                             : TERM_WEAK,
-              text);
+    term_text(out, colour, n_failed > 0 ? TERM_BAD : n_passed > 0 ? TERM_GOOD : TERM_WEAK, text);
     json_buf_add(out, "\n", 1);
 }

@@ -41,7 +41,7 @@ typedef struct {
     bool has_local;
     Comparison local;
     char local_place[VERDICT_PLACE_BYTES];
-    char note[VERDICT_NOTE_BYTES];   /* why not validated, or what failed; may be empty */
+    char note[VERDICT_NOTE_BYTES]; /* why not validated, or what failed; may be empty */
 } VerdictRow;
 
 typedef struct {
@@ -84,8 +84,8 @@ int verdict_count(const VerdictTable *t, Verdict verdict);
 /* "pass", "FAIL", "not validated": static text. */
 const char *verdict_text(Verdict verdict);
 
-/* Appends the table, one line a row; a second table with the statistics of both sides of all that
- * was measured; the line of totals. */
+/* Appends the table, one line a row; a second table with the statistics of both sides of every
+ * tensor that was compared with a reference; the line of totals. */
 void verdict_format(const VerdictTable *t, JsonBuf *out, bool colour);
 void verdict_format_statistics(const VerdictTable *t, JsonBuf *out, bool colour);
 void verdict_format_totals(const VerdictTable *t, JsonBuf *out, bool colour);

@@ -27,8 +27,8 @@ bool verify_progress(const Verify *v, double fraction)
            v->progress->progress(v->progress->ctx, v->done + fraction * v->share);
 }
 
-/* The caller's prompt or the reference's, else VERIFY_PROMPT, else (no tokenizer) the first token of
- * the vocabulary. */
+/* The caller's prompt or the reference's, else VERIFY_PROMPT, else (no tokenizer) the first token
+ * of the vocabulary. */
 static ErrCode choose_prompt(Verify *v, const VerifyOptions *options, const int32_t **ids,
                              int *n_ids, Err *err)
 {
@@ -60,9 +60,13 @@ static ErrCode expected_rows(Verify *v, const VerifyOptions *options, Err *err)
 /* The parts in order, each with the rows it adds. expect comes last, when it was asked for. */
 static ErrCode run_rows(Verify *v, const VerifyOptions *options, Err *err)
 {
-    static Part *const folder[MAX_PARTS] = {
-        verify_tensors_1_and_2, verify_cache,      verify_tensors_3_to_8, verify_choice,
-        verify_probabilities,   verify_end_to_end, NULL};
+    static Part *const folder[MAX_PARTS] = {verify_tensors_1_and_2,
+                                            verify_cache,
+                                            verify_tensors_3_to_8,
+                                            verify_choice,
+                                            verify_probabilities,
+                                            verify_end_to_end,
+                                            NULL};
     static Part *const self[MAX_PARTS] = {verify_self,          verify_cache,      verify_choice,
                                           verify_probabilities, verify_end_to_end, NULL};
     Part *const *parts = v->self ? self : folder;
@@ -92,8 +96,8 @@ static ErrCode open_reference(Verify *v, VerifyResult *r, const VerifyOptions *o
     char dir[sizeof v->m->path];
     ErrCode code = ERR_OK;
 
-    r->self = (asked && strcmp(options->reference, VERIFY_SELF) == 0) ||
-              (!asked && options->ids != NULL);
+    r->self =
+        (asked && strcmp(options->reference, VERIFY_SELF) == 0) || (!asked && options->ids != NULL);
     if (!r->self) {
         model_dir_of(dir, sizeof dir, v->m->path);
         code = reference_open(&v->reference, &v->m->config, dir, options->reference, err);
@@ -139,15 +143,16 @@ static ErrCode measure_growth(VerifyResult *r, Err *err)
         const VerdictRow *row = &r->table.rows[i];
         const VerifyGrowth *last = r->n_growth > 0 ? &growth[r->n_growth - 1] : NULL;
 
-        if (row->stage != TAP_BLOCK || !row->measured || (last != NULL && last->layer >= row->layer))
+        if (row->stage != TAP_BLOCK || !row->measured ||
+            (last != NULL && last->layer >= row->layer))
             continue;
-        growth[r->n_growth++] =
-            (VerifyGrowth){.layer = row->layer,
-                           .max_abs = row->figures.max_abs,
-                           .rms = row->figures.rms,
-                           .factor = last != NULL && last->layer == row->layer - 1 && last->rms > 0.0
-                                         ? row->figures.rms / last->rms
-                                         : (double)NAN};
+        growth[r->n_growth++] = (VerifyGrowth){
+            .layer = row->layer,
+            .max_abs = row->figures.max_abs,
+            .rms = row->figures.rms,
+            .factor = last != NULL && last->layer == row->layer - 1 && last->rms > 0.0
+                          ? row->figures.rms / last->rms
+                          : (double)NAN};
     }
     return code;
 }

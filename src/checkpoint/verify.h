@@ -47,11 +47,11 @@ typedef struct {
 } VerifyGrowth;
 
 typedef struct {
-    VerdictTable table;           /* in the order of the checkpoints; of a double pass in the order
-                                     of the computation, then the rest */
-    Capture capture;              /* of the prompt */
-    bool self;                    /* the reference was the double pass ... */
-    bool fallback;                /* ... because nothing was asked for and there was no folder */
+    VerdictTable table; /* in the order of the checkpoints; of a double pass in the order
+                           of the computation, then the rest */
+    Capture capture;    /* of the prompt */
+    bool self;          /* the reference was the double pass ... */
+    bool fallback;      /* ... because nothing was asked for and there was no folder */
     char reference[VERIFY_TEXT_BYTES]; /* what it was, in words */
     const VerifyGrowth *growth;        /* [n_growth], owned: layers with a measured block output */
     int n_growth;

@@ -57,7 +57,7 @@ static void same_cache(VerdictRow *row, const CacheCopy *a, const CacheCopy *b)
 static void read_back(Verify *v, const char *name, const char *stage, const char *cached)
 {
     verify_same_bits(verify_own_row(v, 3, name), &capture_find(&v->capture, cached)->view,
-              &capture_find(&v->capture, stage)->view);
+                     &capture_find(&v->capture, stage)->view);
 }
 
 /* The next token must only add a row: rows 0..T-1 stay, row T is no longer the zeros of an unused

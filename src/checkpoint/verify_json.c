@@ -108,8 +108,7 @@ static void add_row(JsonBuf *out, const VerdictRow *row)
     text(out, "name", row->name);
     json_buf_printf(out, ",\"layer\":");
     json_buf_printf(out, row->layer >= 0 ? "%d," : "null,", row->layer);
-    text(out, "stage",
-         row->stage == TAP_STAGE_COUNT ? NULL : verify_stage_name(row->stage));
+    text(out, "stage", row->stage == TAP_STAGE_COUNT ? NULL : verify_stage_name(row->stage));
     json_buf_printf(out, ",");
     text(out, "verdict", json_verdict(row->verdict));
     json_buf_printf(out, ",");

@@ -22,7 +22,7 @@ typedef struct {
     const Gpt2 *m;
     const Tokenizer *tokenizer; /* may be NULL */
     const Kernels *k;
-    Reference reference;          /* without folders when self is set */
+    Reference reference; /* without folders when self is set */
     Capture capture;
     const Gpt2Progress *progress; /* may be NULL */
     double share;                 /* of the progress: what one part is */

@@ -101,9 +101,9 @@ static void accumulated(Walk *w, const DoubleTensor *t, const CompareView *ours)
     const int checkpoint = stages[t->stage].checkpoint;
     const char *name = stages[t->stage].name;
     const CompareView reference = double_view(ours, t);
-    VerdictRow *row = t->layer < 0 ? verdict_add(w->v->t, checkpoint, tolerance, "%s", name)
-                                   : verdict_add(w->v->t, checkpoint, tolerance, "h.%d %s",
-                                                 t->layer, name);
+    VerdictRow *row = t->layer < 0
+                          ? verdict_add(w->v->t, checkpoint, tolerance, "%s", name)
+                          : verdict_add(w->v->t, checkpoint, tolerance, "h.%d %s", t->layer, name);
     const Comparison c = t->stage == TAP_MASKED ? compare_masked(ours, &reference, tolerance)
                                                 : compare_tensors(ours, &reference, tolerance);
 
@@ -137,6 +137,8 @@ static void local(Walk *w, const DoubleTensor *t, const CompareView *ours)
         row->verdict = VERDICT_FAIL;
         compare_explain(text, &c, ours, &reference);
         verdict_set_note(row, "this stage alone: %.150s", text);
+    } else if (row->verdict == VERDICT_FAIL) {
+        verdict_set_note(row, "carried along; this stage by itself is right");
     }
     /* From here on with the engine's own numbers. */
     for (size_t i = 0; i < t->n_rows * t->n_cols; i++)

@@ -1,4 +1,5 @@
-/* checkpoint/verify_tensors.c: the tensors of checkpoints 1, 2 and 4 to 8 against a reference folder.
+/* checkpoint/verify_tensors.c: the tensors of checkpoints 1, 2 and 4 to 8 against a reference
+ * folder.
  *
  * May include: common, formats, model, kernels. */
 #include "checkpoint/verify_parts.h"

@@ -115,6 +115,20 @@ static void axes_hold_what_they_show(void **state)
     }
 }
 
+static void coordinates_are_short(void **state)
+{
+    static const double values[] = {12.3456, -0.001, 0, 100, -2.5};
+    JsonBuf out = empty();
+
+    (void)state;
+    for (int i = 0; i < 5; i++) {
+        svg_number(&out, values[i]);
+        json_buf_printf(&out, " ");
+    }
+    assert_string_equal(out.data, "12.35 0 0 100 -2.5 ");
+    json_buf_free(&out);
+}
+
 static void numbers_are_short(void **state)
 {
     static const struct {
@@ -164,8 +178,10 @@ static void a_line_goes_through_its_values(void **state)
     assert_int_equal(path_numbers(out.data, "\"line s0 dash0\"", p, 16), 8);
     const double foot = tick_y(out.data, "0"), top = tick_y(out.data, "10");
     assert_true(foot > top);
+    const char *axis = strstr(out.data, "<line class=\"axis\"");
+    const double left = number_after(axis, "x1=\""), right = number_after(axis, "x2=\"");
     for (int i = 0; i < 4; i++) {
-        close_to(p[2 * i], p[0] + (p[6] - p[0]) * i / 3);
+        close_to(p[2 * i], left + (right - left) * i / 3);
         close_to(p[2 * i + 1], foot + (top - foot) * y[i] / 10);
     }
     assert_non_null(strstr(out.data, "<title>ours, 2: 5</title>"));
@@ -493,6 +509,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(round_numbers_are_1_2_5),
         cmocka_unit_test(axes_hold_what_they_show),
+        cmocka_unit_test(coordinates_are_short),
         cmocka_unit_test(numbers_are_short),
         cmocka_unit_test(a_line_goes_through_its_values),
         cmocka_unit_test(a_log_axis_has_decades),

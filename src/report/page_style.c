@@ -72,7 +72,7 @@
     "@media (max-width:600px){.wide text{font-size:16px}.small text{font-size:13px}}\n"            \
     ".plot line{stroke:var(--rule)}.plot .axis{stroke:var(--soft)}\n"                              \
     ".plot .limit{stroke:var(--limit);stroke-width:1.5;stroke-dasharray:6 4}\n"                    \
-    ".plot .limit-text{fill:var(--limit)}\n"                                                       \
+    ".plot .limit-text{fill:var(--limit);paint-order:stroke;stroke:var(--bg);stroke-width:3px}\n"  \
     ".line{fill:none;stroke:currentColor;stroke-width:1.75;stroke-linejoin:round}\n"               \
     ".dash1{stroke-dasharray:7 3}.dash2{stroke-dasharray:2 3}.dash3{stroke-dasharray:9 3 2 3}\n"   \
     ".mark,.part{fill:currentColor}\n"                                                             \

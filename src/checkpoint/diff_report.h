@@ -1,6 +1,6 @@
 /* checkpoint/diff_report.h: what `diff` prints: for people, and as JSON.
  *
- * May include: common, report. */
+ * May include: common. */
 #ifndef LLORCH_CHECKPOINT_DIFF_REPORT_H
 #define LLORCH_CHECKPOINT_DIFF_REPORT_H
 

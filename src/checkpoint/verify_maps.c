@@ -13,7 +13,7 @@ enum {
     ATTENTION_BYTES = 640 * 1024,
     MAX_SIDE = 64, /* tokens of an attention map */
     MIN_SIDE = 8,
-    PANEL_NAME_BYTES = 16
+    PANEL_NAME_BYTES = 24
 };
 
 /* ---- Errors ---- */

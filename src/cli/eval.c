@@ -1,6 +1,7 @@
 /* cli/eval.c: perplexity of a text, and how far two models are apart on it.
  *
  * May include: common, eval, kernels. */
+#include <assert.h>
 #include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
@@ -186,6 +187,7 @@ static ErrCode read_text(const EvalArgs *a, const Tokenizer *t, EvalText *out, E
     size_t n = 0;
     ErrCode code;
 
+    assert(a->text != NULL); /* parse_args */
     if (strcmp(a->text, "-") == 0) {
         out->name = "standard input";
         code = cli_read_stdin(&text, &n, EVAL_MAX_BYTES, err);

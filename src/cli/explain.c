@@ -174,7 +174,7 @@ static ErrCode take_prompt(const ExplainArgs *a, const Tokenizer *t, int32_t **i
     size_t n = 0;
     ErrCode code;
 
-    if (a->ids != NULL)
+    if (a->prompt == NULL)
         return cli_parse_ids("--prompt-ids", a->ids, tokenizer_vocab_size(t) - 1, EXPLAIN_MAX_BYTES,
                              ids, n_ids, err);
     if (strcmp(a->prompt, "-") != 0)

@@ -22,6 +22,8 @@ LIMIT = 120 * SLOW
 SPEECH = os.path.join(ROOT, "tests", "data", "hamlet.txt")
 CORPUS = os.path.join(ROOT, "..", "shared", "data", "tinyshakespeare.txt")
 SHARE = 0.95  # of the corpus, seen in training
+QUICK = "LLORCH_TEST_QUICK" in os.environ
+CUT = ["--limit", "150" if QUICK else "600"]
 
 
 def evaluate(*args, model=SHAKESPEARE, data=b"", text=SPEECH):
@@ -59,7 +61,7 @@ def reference():
 def card():
     if not os.path.exists(CORPUS):
         raise Skip("no ../shared")
-    if "LLORCH_TEST_QUICK" in os.environ:
+    if QUICK:
         raise Skip("slow")
     with open(CORPUS, "rb") as file:
         text = file.read()
@@ -72,24 +74,24 @@ def card():
 
 @suite.case("windows and their stride")
 def windows():
-    halves, whole = evaluate_json(), evaluate_json("--stride", "256")
-    n = halves["tokens"]
-    check(n > 512, "the text is too short for this test")
-    equal((halves["context"], halves["stride"]), (256, 128))
-    for got in (halves, whole):
-        equal(got["tokens"], n)
-        equal(got["windows"], 1 + math.ceil((n - 256) / got["stride"]))
+    whole = evaluate_json(*CUT)
+    equal((whole["context"], whole["stride"]), (256, 128))
+    n = whole["tokens"]
+    for context, stride in ((64, 32), (64, 64), (33, 17)):
+        # 17: half of 33, rounded up, when no stride is given
+        got = evaluate_json("--context", str(context), *(["--stride", str(stride)] if stride != 17 else []), *CUT)
+        equal((got["context"], got["stride"], got["tokens"]), (context, stride, n))
+        equal(got["windows"], 1 + math.ceil((n - context) / stride))
         check(got["model"]["nats_per_token_error"] > 0)
     # Tokens with four before them are easier than those with one to four.
-    whole, fine = evaluate_json("--context", "4", "--stride", "4"), evaluate_json("--context", "4", "--stride", "1")
+    whole, fine = (evaluate_json("--context", "4", "--stride", stride, *CUT) for stride in "41")
     equal((whole["windows"], fine["windows"]), (math.ceil(n / 4), n - 3))
     check(fine["model"]["nats_per_token"] < whole["model"]["nats_per_token"] - 0.1)
-    equal(evaluate_json("--context", "33")["stride"], 17)
 
 
 @suite.case("--bos has the first token predicted too, --limit cuts the text")
 def cuts():
-    all_tokens, front = evaluate_json(), evaluate_json("--bos")
+    all_tokens, front = evaluate_json("--stride", "256"), evaluate_json("--stride", "256", "--bos")
     equal(front["tokens"], all_tokens["tokens"] + 1)
     equal(front["bytes"], os.path.getsize(SPEECH))
     check(0 < front["bytes"] - all_tokens["bytes"] < 10)
@@ -98,32 +100,32 @@ def cuts():
     equal(evaluate_json("--limit", "100", "--bos")["tokens"], 100)
     equal(evaluate_json("--limit", "1", "--bos")["tokens"], 1)
     with open(SPEECH, "rb") as file:
-        piped = evaluate_json(text="-", data=file.read())
+        piped = evaluate_json("--stride", "256", text="-", data=file.read())
     equal(piped["model"], all_tokens["model"])
 
 
 @suite.case("every instruction set gives the same figures")
 def instruction_sets():
-    want = evaluate_json("--limit", "300")
-    got = evaluate_json("--limit", "300", "--isa", "scalar")
+    want = evaluate_json("--limit", "100")
+    got = evaluate_json("--limit", "100", "--isa", "scalar")
     equal(got["isa"], "scalar")
     equal(got["model"], want["model"])
 
 
 @suite.case("a model is not at all apart from itself")
 def itself():
-    got = evaluate_json("--against", SHAKESPEARE, "--limit", "300")
+    got = evaluate_json("--against", SHAKESPEARE, "--limit", "100", "--context", "64")
     other = got["against"]
     equal(other, got["model"])
     equal(set(got["kl"].values()), {"nats", 0})
-    equal((got["perplexity_ratio"], got["loss"], got["same_top"], got["largest_logit_difference"]), (1, 0, 299, 0))
+    equal((got["perplexity_ratio"], got["loss"], got["same_top"], got["largest_logit_difference"]), (1, 0, 99, 0))
 
 
 @suite.case("fewer bits cost more")
 def price():
     losses = []
     for name in ("f32", "bf16", "q8_0", "q4_0"):
-        got = evaluate_json("--against-type", name)
+        got = evaluate_json("--against-type", name, *CUT)
         kl = got["kl"]
         check(0 <= kl["p50"] <= kl["p99"] <= kl["max"] and kl["mean"] <= kl["max"], got)
         check(abs(math.log(got["perplexity_ratio"]) - got["loss"]) < 1e-12)
@@ -151,10 +153,10 @@ def types():
 
 @suite.case("the table says the same")
 def table():
-    got = evaluate_json("--against-type", "q4_0")
-    out = evaluate("--against-type", "q4_0")
+    got = evaluate_json("--against-type", "q4_0", "--context", "64", *CUT)
+    out = evaluate("--against-type", "q4_0", "--context", "64", *CUT)
     for part in ("%d tokens predicted, %d bytes" % (got["tokens"], got["bytes"]),
-                 "%d of at most 256 inputs, stride 128: every token once, with 129 or more" % got["windows"],
+                 "%d of at most 64 inputs, stride 32: every token once, with 33 or more" % got["windows"],
                  "shakespeare F16", "shakespeare Q8_0+Q4_0", "%.4f" % got["model"]["perplexity"],
                  "%.5f" % got["model"]["nats_per_token"], "%.5f" % got["model"]["nats_per_token_error"],
                  "%.5f" % got["model"]["bits_per_byte"], "%.4f" % got["against"]["perplexity"],
@@ -200,8 +202,8 @@ def failures():
 
 @suite.case("a file of any bytes is a text")
 def any_bytes():
-    got = evaluate_json("--bos", text="-", data=bytes(range(256)) * 2)
-    equal(got["bytes"], 512)
+    got = evaluate_json("--bos", text="-", data=bytes(range(256)))
+    equal(got["bytes"], 256)
     check(math.isfinite(got["model"]["nats_per_token"]))
 
 

@@ -1,8 +1,9 @@
-/* tests/stop_rig.h: what stop strings do to a text: the definition, read off the whole text.
- *
- * Include after the standard headers. */
+/* tests/stop_rig.h: what stop strings do to a text: the definition, read off the whole text. */
 #ifndef LLORCH_TESTS_STOP_RIG_H
 #define LLORCH_TESTS_STOP_RIG_H
+
+#include <stddef.h>
+#include <string.h>
 
 #include "backend/backend.h"
 

@@ -3,8 +3,10 @@
 #ifndef TESTS_HTTP_RIG_H
 #define TESTS_HTTP_RIG_H
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -23,6 +25,7 @@
 #include "http/server.h"
 
 #define RIG_STR(s) (s), sizeof(s) - 1
+#define GET(path) "GET " path " HTTP/1.1\r\nHost: x\r\n\r\n"
 
 typedef struct {
     struct event_base *base;
@@ -45,14 +48,15 @@ typedef struct {
     bool eof, reset;
 } Reply;
 
-static size_t rig_error_body(void *ctx, int status, const char *message, char *out, size_t size)
+static inline size_t rig_error_body(void *ctx, int status, const char *message, char *out,
+                                    size_t size)
 {
     (void)ctx;
     return (size_t)snprintf(out, size, "{\"code\":\"LAYER\",\"status\":%d,\"message\":\"%s\"}",
                             status, message);
 }
 
-static void rig_on_request(void *ctx, HttpConn *conn, const HttpRequest *q)
+static inline void rig_on_request(void *ctx, HttpConn *conn, const HttpRequest *q)
 {
     Rig *rig = ctx;
     char text[512];
@@ -81,7 +85,7 @@ static void rig_on_request(void *ctx, HttpConn *conn, const HttpRequest *q)
 }
 
 /* Only /typed has something to say before 413. */
-static void rig_on_too_large(void *ctx, HttpConn *conn, const HttpRequest *q)
+static inline void rig_on_too_large(void *ctx, HttpConn *conn, const HttpRequest *q)
 {
     Rig *rig = ctx;
 
@@ -92,7 +96,7 @@ static void rig_on_too_large(void *ctx, HttpConn *conn, const HttpRequest *q)
         http_respond(conn, 415, "application/json", NULL, "{}", 2);
 }
 
-static void rig_on_close(void *ctx, HttpConn *conn)
+static inline void rig_on_close(void *ctx, HttpConn *conn)
 {
     Rig *rig = ctx;
 
@@ -106,7 +110,19 @@ static void rig_on_close(void *ctx, HttpConn *conn)
     http_stream_end(conn);
 }
 
-static void rig_open(Rig *rig, const HttpLimits *limits)
+/* Times short enough to be waited for, and an output that fills soon. */
+static inline HttpLimits small_limits(void)
+{
+    HttpLimits limits = http_limits_default();
+
+    limits.request_timeout_ms = 120;
+    limits.idle_timeout_ms = 240;
+    limits.write_timeout_ms = 200;
+    limits.max_pending_bytes = 4096;
+    return limits;
+}
+
+static inline void rig_open(Rig *rig, const HttpLimits *limits)
 {
     const HttpHandler handler = {.ctx = rig,
                                  .on_request = rig_on_request,
@@ -124,14 +140,14 @@ static void rig_open(Rig *rig, const HttpLimits *limits)
     assert_non_null(rig->server);
 }
 
-static void rig_close(Rig *rig)
+static inline void rig_close(Rig *rig)
 {
     http_server_free(rig->server);
     event_base_free(rig->base);
 }
 
 /* A client; its socket does not block. */
-static int rig_client(Rig *rig)
+static inline int rig_client(Rig *rig)
 {
     int pair[2];
 
@@ -140,19 +156,33 @@ static int rig_client(Rig *rig)
     return pair[0];
 }
 
-static void rig_turn(Rig *rig)
+/* The same over TCP, to a server that listens. */
+static inline int tcp_client(int port)
+{
+    const struct sockaddr_in to = {.sin_family = AF_INET,
+                                   .sin_port = htons((uint16_t)port),
+                                   .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    assert_true(fd >= 0);
+    assert_int_equal(connect(fd, (const struct sockaddr *)&to, sizeof to), 0);
+    assert_int_equal(fcntl(fd, F_SETFL, O_NONBLOCK), 0);
+    return fd;
+}
+
+static inline void rig_turn(Rig *rig)
 {
     http_pump(rig->base, 64, 1000000);
 }
 
-static void rig_sleep_ms(int ms)
+static inline void rig_sleep_ms(int ms)
 {
     nanosleep(&(struct timespec){.tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000},
               NULL);
 }
 
 /* Turns the loop for ms milliseconds. */
-static __attribute__((unused)) void rig_run_ms(Rig *rig, int ms)
+static inline void rig_run_ms(Rig *rig, int ms)
 {
     const uint64_t end = clock_now_ms() + (uint64_t)ms;
 
@@ -163,7 +193,7 @@ static __attribute__((unused)) void rig_run_ms(Rig *rig, int ms)
 }
 
 /* Sends all of data, turning the loop; returns what the server took before it closed. */
-static size_t rig_send(Rig *rig, int fd, const char *data, size_t n)
+static inline size_t rig_send(Rig *rig, int fd, const char *data, size_t n)
 {
     size_t sent = 0;
     int idle = 0;
@@ -180,14 +210,14 @@ static size_t rig_send(Rig *rig, int fd, const char *data, size_t n)
     return sent;
 }
 
-static void reply_free(Reply *r)
+static inline void reply_free(Reply *r)
 {
     free(r->data);
     *r = (Reply){0};
 }
 
 /* Adds what is there to r. */
-static void reply_read(Reply *r, int fd)
+static inline void reply_read(Reply *r, int fd)
 {
     for (;;) {
         char buffer[4096];
@@ -208,7 +238,7 @@ static void reply_read(Reply *r, int fd)
 }
 
 /* Everything that comes until nothing moves any more. */
-static Reply rig_receive(Rig *rig, int fd)
+static inline Reply rig_receive(Rig *rig, int fd)
 {
     Reply r = {0};
 
@@ -220,18 +250,18 @@ static Reply rig_receive(Rig *rig, int fd)
     return r;
 }
 
-static __attribute__((unused)) Reply rig_exchange(Rig *rig, int fd, const char *data, size_t n)
+static inline Reply rig_exchange(Rig *rig, int fd, const char *data, size_t n)
 {
     (void)rig_send(rig, fd, data, n);
     return rig_receive(rig, fd);
 }
 
-static __attribute__((unused)) int reply_status(const Reply *r)
+static inline int reply_status(const Reply *r)
 {
     return r->n > 12 && memcmp(r->data, "HTTP/1.1 ", 9) == 0 ? atoi(r->data + 9) : 0;
 }
 
-static __attribute__((unused)) int count_of(const char *text, const char *what)
+static inline int count_of(const char *text, const char *what)
 {
     int n = 0;
 
@@ -241,11 +271,27 @@ static __attribute__((unused)) int count_of(const char *text, const char *what)
 }
 
 /* The body of a reply: what follows the first empty line. */
-static __attribute__((unused)) const char *reply_body(const Reply *r)
+static inline const char *reply_body(const Reply *r)
 {
     const char *end = strstr(r->data, "\r\n\r\n");
 
     return end != NULL ? end + 4 : "(no body)";
+}
+
+/* The value of a header, NUL-terminated, in a buffer that the next call overwrites. */
+static inline const char *header_of(const Reply *r, const char *name)
+{
+    static char value[256];
+    char key[64];
+    const char *at;
+
+    snprintf(key, sizeof key, "\r\n%s: ", name);
+    at = strstr(r->data, key);
+    if (at == NULL)
+        return NULL;
+    at += strlen(key);
+    snprintf(value, sizeof value, "%.*s", (int)strcspn(at, "\r"), at);
+    return value;
 }
 
 #endif

@@ -4,9 +4,8 @@
  *
  * Linked with --wrap for malloc and its family (Makefile): calls from our objects go through the
  * functions below. mmap, which arenas use, is seen as well. */
+#include "generation_rig.h"
 #include "model_file_rig.h"
-
-#include "backend/cpu_backend.h"
 
 void *__real_malloc(size_t size);
 void *__real_calloc(size_t n, size_t size);
@@ -70,46 +69,29 @@ int __wrap_munmap(void *at, size_t size)
 
 /* ---- Jobs ---- */
 
-static Backend *load_backend(const CpuBackendOptions *o)
-{
-    Backend *b = NULL;
-    Err err = {0};
-
-    if (cpu_backend_load(&b, o, &err) != ERR_OK)
-        fail_msg("%s", err.msg);
-    return b;
-}
-
 /* Every step of one job, with all filters of the sampler and a stop string; how many of its prompt
  * tokens were taken over. */
 static int run_job(Backend *b, const char *prompt)
 {
-    BackendRequest request = {.prompt = {prompt, strlen(prompt)},
-                              .max_tokens = 50,
-                              .sampling = sampling_defaults(),
-                              .stops = {{"never to be found", 17}},
-                              .n_stops = 1};
-    BackendStep step = {.kind = STEP_PROMPT};
-    int n_tokens = 0;
-    Err err = {0};
+    static Job job;
+    BackendRequest r = request(prompt, 50);
 
-    request.sampling.top_k = 40;
-    request.sampling.top_p = 0.9f;
-    request.sampling.min_p = 0.01f;
-    request.sampling.repetition_penalty = 1.2f;
-    assert_true(b->ops->count_tokens(b, request.prompt) > 0);
-    assert_int_equal(b->ops->start(b, &request, &err), ERR_OK);
-    while (step.kind != STEP_END) {
-        assert_int_equal(b->ops->step(b, NULL, &step, &err), ERR_OK);
-        n_tokens += step.kind == STEP_TOKEN;
-    }
-    assert_true(n_tokens > 10);
+    r.stops[0] = (BackendText){"never to be found", 17};
+    r.n_stops = 1;
+    r.sampling = sampling_defaults();
+    r.sampling.top_k = 40;
+    r.sampling.top_p = 0.9f;
+    r.sampling.min_p = 0.01f;
+    r.sampling.repetition_penalty = 1.2f;
+    assert_true(b->ops->count_tokens(b, r.prompt) > 0);
+    run(b, &r, &job);
+    assert_true(job.n_events > 10);
     return b->ops->n_cached_tokens(b);
 }
 
 static void check_jobs(const CpuBackendOptions *o)
 {
-    Backend *b = load_backend(o);
+    Backend *b = load_with(o);
 
     n_calls = 0;
     assert_int_equal(run_job(b, "What news?"), 0);

@@ -1,25 +1,17 @@
-/* tests/model_file_rig.h: what the tests of model files share: a directory for files made by a
- * test, the program's commands, models to write, and logits to compare.
+/* tests/model_file_rig.h: what the tests of model files share: a folder for files made by a test,
+ * the program's commands, models to write, and logits to compare.
  *
  * Run from the root of the repository. */
 #ifndef LLORCH_TESTS_MODEL_FILE_RIG_H
 #define LLORCH_TESTS_MODEL_FILE_RIG_H
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+#include "folder_rig.h"
 
-#include <cmocka.h>
 #include <dirent.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <stdbool.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include "cli/cli.h"
 #include "kernels/kernels.h"
@@ -29,7 +21,7 @@
 #define TINY "tests/data/tiny-gpt2"      /* F32; rows of 48 and 192 weights */
 #define SHAKESPEARE "models/shakespeare" /* F16; rows of 192 and 768 */
 
-enum { PATH_BYTES = 320, N_IDS = 12, MESSAGE_BYTES = 1024 };
+enum { N_IDS = 12, MESSAGE_BYTES = 1024 };
 
 static const char *const type_names[KERN_TYPE_COUNT] = {
     [KERN_F32] = "f32",   [KERN_F16] = "f16",   [KERN_BF16] = "bf16",
@@ -38,29 +30,10 @@ static const char *const type_names[KERN_TYPE_COUNT] = {
 
 /* --- files --- */
 
-static char rig_dir[] = "/tmp/llorch-model-XXXXXX";
-
-static inline int rig_setup(void **state)
-{
-    (void)state;
-    return mkdtemp(rig_dir) == NULL;
-}
-
-/* name in the directory; good until the call after the next three. */
-static inline const char *path_of(const char *name)
-{
-    static char paths[4][PATH_BYTES];
-    static int at;
-    char *path = paths[at++ % 4];
-
-    (void)snprintf(path, PATH_BYTES, "%s/%s", rig_dir, name);
-    return path;
-}
-
-/* Files in the directory; removes them if asked to. */
+/* Files in the folder; removes them if asked to. */
 static inline int count_files(bool remove_them)
 {
-    DIR *d = opendir(rig_dir);
+    DIR *d = opendir(folder);
     int n = 0;
 
     assert_non_null(d);
@@ -75,39 +48,24 @@ static inline int count_files(bool remove_them)
     return n;
 }
 
-static inline int rig_teardown(void **state)
+/* The teardown that belongs to make_folder. */
+static inline int leave_folder(void **state)
 {
     (void)state;
     (void)count_files(true);
-    return rmdir(rig_dir);
+    return rmdir(folder);
 }
 
-/* The whole file; malloc'ed. */
-static inline unsigned char *read_file(const char *path, size_t *n)
+/* Two files in the folder, byte by byte. */
+static inline void assert_same_files(const char *a, const char *b)
 {
-    FILE *f = fopen(path, "rb");
+    size_t n, m;
+    unsigned char *x = read_file(path_of(a), &n), *y = read_file(path_of(b), &m);
 
-    if (f == NULL)
-        fail_msg("%s cannot be read", path);
-    assert_int_equal(fseek(f, 0, SEEK_END), 0);
-    *n = (size_t)ftell(f);
-    rewind(f);
-
-    unsigned char *bytes = malloc(*n + 1);
-
-    assert_non_null(bytes);
-    assert_int_equal(fread(bytes, 1, *n, f), *n);
-    assert_int_equal(fclose(f), 0);
-    return bytes;
-}
-
-static inline void write_file(const char *path, const void *bytes, size_t n)
-{
-    FILE *f = fopen(path, "wb");
-
-    assert_non_null(f);
-    assert_int_equal(fwrite(bytes, 1, n, f), n);
-    assert_int_equal(fclose(f), 0);
+    assert_int_equal(n, m);
+    assert_memory_equal(x, y, n);
+    free(x);
+    free(y);
 }
 
 /* --- commands --- */

@@ -187,20 +187,12 @@ static void tensors_lie_as_readers_expect(void **state)
 
 static void same_model_same_bytes(void **state)
 {
-    unsigned char *a, *b;
-    size_t n, m;
-
     (void)state;
     MUST_RUN(cli_quantize, "quantize", "--model", TINY, "--type", "q8_0", "--out",
              path_of("a.gguf"));
     MUST_RUN(cli_quantize, "quantize", "--model", TINY, "--type", "Q8_0", "--out",
              path_of("b.gguf"));
-    a = read_file(path_of("a.gguf"), &n);
-    b = read_file(path_of("b.gguf"), &m);
-    assert_int_equal(n, m);
-    assert_memory_equal(a, b, n);
-    free(a);
-    free(b);
+    assert_same_files("a.gguf", "b.gguf");
 }
 
 static void tokenizers_come_along(void **state)
@@ -276,24 +268,31 @@ static void an_own_head_is_kept(void **state)
     gpt2_free(&m);
 }
 
-static void rows_beyond_the_tokenizer_become_unused_tokens(void **state)
+/* wide.gguf has eight rows more than the tokenizer has tokens. */
+static void write_wide(void)
 {
-    static const char want[] = "[PAD512]";
     Gpt2Config c = small_config();
-    GgufArray tokens, types;
-    GgufText text = {NULL, 0};
-    int32_t type = 0;
-    Gguf *g = NULL;
     Gpt2 m;
-    Err err = {0};
 
-    (void)state;
     c.vocab_size = 520;
     random_model(&m, &c);
     write_packed(&m, path_of("wide.packed"));
     gpt2_free(&m);
     MUST_RUN(cli_quantize, "quantize", "--model", path_of("wide.packed"), "--type", "f32", "--out",
              path_of("wide.gguf"));
+}
+
+static void rows_beyond_the_tokenizer_become_unused_tokens(void **state)
+{
+    static const char want[] = "[PAD512]";
+    GgufArray tokens, types;
+    GgufText text = {NULL, 0};
+    int32_t type = 0;
+    Gguf *g = NULL;
+    Err err = {0};
+
+    (void)state;
+    write_wide();
     assert_int_equal(gguf_open(&g, path_of("wide.gguf"), &err), ERR_OK);
     assert_int_equal(gguf_array(g, "tokenizer.ggml.tokens", GGUF_META_STRING, &tokens, NULL, &err),
                      ERR_OK);
@@ -314,18 +313,11 @@ static void rows_beyond_the_tokenizer_become_unused_tokens(void **state)
 /* The bytes that a text produces must not depend on the form of the file. */
 static void padding_is_no_candidate_for_a_token(void **state)
 {
-    Gpt2Config c = small_config();
     Tokenizer *t = NULL;
-    Gpt2 m;
     Err err = {0};
 
     (void)state;
-    c.vocab_size = 520;
-    random_model(&m, &c);
-    write_packed(&m, path_of("wide.packed"));
-    gpt2_free(&m);
-    MUST_RUN(cli_quantize, "quantize", "--model", path_of("wide.packed"), "--type", "f32", "--out",
-             path_of("wide.gguf"));
+    write_wide();
     assert_int_equal(tokenizer_load(&t, path_of("wide.gguf"), &err), ERR_OK);
     assert_int_equal(tokenizer_vocab_size(t), 512);
     tokenizer_free(t);
@@ -395,7 +387,7 @@ static void wrong_arguments_are_named(void **state)
                      2);
     assert_has(message, "--embedding-type: q6: expected");
     assert_int_equal(run_command(cli_quantize, message, NULL, "quantize", "--model", TINY, "--type",
-                                 "f16", "--out", rig_dir, NULL),
+                                 "f16", "--out", folder, NULL),
                      2);
     assert_has(message, "is a directory, expected the name of a file");
     assert_int_equal(run_command(cli_quantize, message, NULL, "quantize", "--model", TINY, "--type",
@@ -863,5 +855,5 @@ int main(void)
     };
 
     cmocka_set_message_output(CM_OUTPUT_TAP);
-    return cmocka_run_group_tests_name("gguf model", tests, rig_setup, rig_teardown);
+    return cmocka_run_group_tests_name("gguf model", tests, make_folder, leave_folder);
 }

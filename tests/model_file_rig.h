@@ -17,6 +17,7 @@
 #include "kernels/kernels.h"
 #include "model/gpt2.h"
 #include "model/gpt2_random.h"
+#include "tokenizer/tokenizer.h"
 
 #define TINY "tests/data/tiny-gpt2"      /* F32; rows of 48 and 192 weights */
 #define SHAKESPEARE "models/shakespeare" /* F16; rows of 192 and 768 */
@@ -156,6 +157,34 @@ static inline void assert_refused(const char *path, ErrCode code, const char *pa
     assert_null(strchr(err.msg, '\n'));
     assert_int_equal(err.code, code);
     assert_null(m.blocks);
+}
+
+/* The tokenizers of two models make the same ids of text. */
+static inline void assert_same_ids(const char *a, const char *b, const char *text)
+{
+    const char *const paths[2] = {a, b};
+    const size_t n_text = strlen(text);
+    Tokenizer *t[2] = {NULL, NULL};
+    int32_t *ids[2];
+    size_t n[2];
+    Err err = {0};
+
+    for (int i = 0; i < 2; i++) {
+        TokenizerScratch *s = tokenizer_scratch_new(n_text);
+
+        ids[i] = malloc((n_text + 1) * sizeof ids[i][0]);
+        assert_true(s != NULL && ids[i] != NULL);
+        assert_int_equal(tokenizer_load(&t[i], paths[i], &err), ERR_OK);
+        n[i] = tokenizer_encode(t[i], s, text, n_text, true, ids[i]);
+        tokenizer_scratch_free(s);
+    }
+    assert_int_equal(n[0], n[1]);
+    assert_memory_equal(ids[0], ids[1], n[0] * sizeof ids[0][0]);
+    assert_int_equal(tokenizer_end_of_text(t[0]), tokenizer_end_of_text(t[1]));
+    for (int i = 0; i < 2; i++) {
+        free(ids[i]);
+        tokenizer_free(t[i]);
+    }
 }
 
 /* Two layers, random weights in float32; 512 tokens, as many as the tokenizer of TINY has. */

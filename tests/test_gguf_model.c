@@ -186,15 +186,22 @@ static void write_gguf(Plan *p, const char *path)
         fail_msg("%s", err.msg);
 }
 
-static void other_types_equal_their_values_in_f32(void **state)
+/* One layer whose rows are whole blocks of every type. */
+static void model_of_whole_blocks(Gpt2 *m)
 {
     Gpt2Config c;
-    Gpt2 m, file, values;
     Err err = {0};
 
-    (void)state;
     assert_int_equal(gpt2_shape_parse(&c, "1,4,256,16,300", &err), ERR_OK);
-    random_model(&m, &c);
+    random_model(m, &c);
+}
+
+static void other_types_equal_their_values_in_f32(void **state)
+{
+    Gpt2 m, file, values;
+
+    (void)state;
+    model_of_whole_blocks(&m);
     for (size_t i = 0; i < sizeof scale_places / sizeof scale_places[0]; i++) {
         const uint32_t type = scale_places[i].type;
         const bool computed = type == GGUF_Q8_0 || type == GGUF_Q4_0;
@@ -216,13 +223,11 @@ static void other_types_equal_their_values_in_f32(void **state)
 static void types_without_a_definition_here_are_refused_by_name(void **state)
 {
     static const uint32_t types[] = {GGUF_IQ4_XS, GGUF_TQ1_0, GGUF_I8};
-    Gpt2Config c;
     Gpt2 m;
     Err err = {0};
 
     (void)state;
-    assert_int_equal(gpt2_shape_parse(&c, "1,4,256,16,300", &err), ERR_OK);
-    random_model(&m, &c);
+    model_of_whole_blocks(&m);
     for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
         const GgufType *t = gguf_type(types[i]);
         const size_t dims[2] = {256, 300};
@@ -261,13 +266,10 @@ static void elements_of_other_types_are_refused_with_the_reason(void **state)
         {GGUF_Q4_K, &scale, 2, ", is beyond the range of F16"},
         {GGUF_Q4_K, &scale_inf, 2, " is not finite as F32"},
     };
-    Gpt2Config c;
     Gpt2 m;
-    Err err = {0};
 
     (void)state;
-    assert_int_equal(gpt2_shape_parse(&c, "1,4,256,16,300", &err), ERR_OK);
-    random_model(&m, &c);
+    model_of_whole_blocks(&m);
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         char message[MESSAGE_BYTES];
 

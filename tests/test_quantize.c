@@ -5,7 +5,6 @@
 #include "formats/gguf.h"
 #include "kernels/pack.h"
 #include "model/gpt2_pack.h"
-#include "tokenizer/tokenizer.h"
 
 /* --- models of the repository --- */
 
@@ -194,29 +193,11 @@ static void same_model_same_bytes(void **state)
 
 static void tokenizers_come_along(void **state)
 {
-    static const char text[] =
-        "First Citizen:\nSpeak,  speak. 1623 \xc3\xa9\xe2\x82\xac<|endoftext|>";
-    Tokenizer *t[2] = {NULL, NULL};
-    int32_t ids[2][sizeof text];
-    size_t n[2];
-    Err err = {0};
-
     (void)state;
     MUST_RUN(cli_quantize, "quantize", "--model", SHAKESPEARE, "--type", "q4_0", "--out",
              path_of("a.gguf"));
-    for (int i = 0; i < 2; i++) {
-        TokenizerScratch *s = tokenizer_scratch_new(sizeof text);
-
-        assert_int_equal(tokenizer_load(&t[i], i == 0 ? SHAKESPEARE : path_of("a.gguf"), &err),
-                         ERR_OK);
-        n[i] = tokenizer_encode(t[i], s, text, sizeof text - 1, true, ids[i]);
-        tokenizer_scratch_free(s);
-    }
-    assert_int_equal(n[0], n[1]);
-    assert_memory_equal(ids[0], ids[1], n[0] * sizeof ids[0][0]);
-    assert_int_equal(tokenizer_end_of_text(t[0]), tokenizer_end_of_text(t[1]));
-    for (int i = 0; i < 2; i++)
-        tokenizer_free(t[i]);
+    assert_same_ids(SHAKESPEARE, path_of("a.gguf"),
+                    "First Citizen:\nSpeak,  speak. 1623 \xc3\xa9\xe2\x82\xac<|endoftext|>");
 }
 
 /* --- models made in memory, brought in by a packed file --- */

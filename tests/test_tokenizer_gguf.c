@@ -2,6 +2,12 @@
  * and values are refused. */
 #include "tokenizer_file_rig.h"
 
+static void refuses(const GgufSpec *s, ErrCode code, const char *problem)
+{
+    write_spec(s);
+    assert_refused(code, problem);
+}
+
 static void gguf_types_decide_what_is_special(void **state)
 {
     static const int32_t want[] = {256, 258, '<', '|', 'e', 'n', 'd'};
@@ -100,8 +106,7 @@ static void gguf_bytes_stay_bytes(void **state)
     /* The byte "!" once more, as a control token: twice the same. */
     s.more[4] = "!";
     s.type[4] = 3;
-    write_spec(&s);
-    assert_refused(ERR_FORMAT, "tokenizer.ggml.tokens[260]: token \"!\": appears twice");
+    refuses(&s, ERR_FORMAT, "tokenizer.ggml.tokens[260]: token \"!\": appears twice");
     /* A control character that is no byte's spelling is a token of its own. */
     s.more[4] = "\xe2\x82\xac";
 
@@ -178,8 +183,7 @@ static void refuses_damaged_gguf(void **state)
         s.merge[2] = cases[i].merge != NULL ? cases[i].merge : s.merge[2];
         s.type[0] = cases[i].type != 0 ? cases[i].type : s.type[0];
         s.eos = cases[i].eos != 0 ? cases[i].eos : s.eos;
-        write_spec(&s);
-        assert_refused(cases[i].code, cases[i].problem);
+        refuses(&s, cases[i].code, cases[i].problem);
     }
 }
 
@@ -190,36 +194,29 @@ static void refuses_gguf_with_other_counts(void **state)
 
     (void)state;
     s.bos = 300;
-    write_spec(&s);
-    assert_refused(ERR_FORMAT, "tokenizer.ggml.bos_token_id");
+    refuses(&s, ERR_FORMAT, "tokenizer.ggml.bos_token_id");
     s = base;
     s.model = NULL;
-    write_spec(&s);
-    assert_refused(ERR_FORMAT, "tokenizer.ggml.model");
+    refuses(&s, ERR_FORMAT, "tokenizer.ggml.model");
     s = base;
     s.n_ids = -1;
-    write_spec(&s);
-    assert_refused(ERR_FORMAT, "tokenizer.ggml.tokens");
+    refuses(&s, ERR_FORMAT, "tokenizer.ggml.tokens");
     s.n_ids = 0;
-    write_spec(&s);
-    assert_refused(ERR_FORMAT, "tokenizer.ggml.tokens: the vocabulary is empty");
+    refuses(&s, ERR_FORMAT, "tokenizer.ggml.tokens: the vocabulary is empty");
     s = base;
     s.n_merges = -1;
-    write_spec(&s);
-    assert_refused(ERR_FORMAT, "tokenizer.ggml.merges");
+    refuses(&s, ERR_FORMAT, "tokenizer.ggml.merges");
     s.n_merges = 0;
-    write_spec(&s);
-    assert_refused(ERR_FORMAT, "tokenizer.ggml.merges: no merges");
+    refuses(&s, ERR_FORMAT, "tokenizer.ggml.merges: no merges");
     s = base;
     s.n_types = N_IDS - 1;
-    write_spec(&s);
-    assert_refused(ERR_FORMAT, "tokenizer.ggml.token_type: 261 elements, expected one for each of "
-                               "262 tokens");
+    refuses(&s, ERR_FORMAT,
+            "tokenizer.ggml.token_type: 261 elements, expected one for each of "
+            "262 tokens");
     s = base;
     s.n_ids = s.n_types = 200;
     s.bos = s.eos = NO_ID;
-    write_spec(&s);
-    assert_refused(ERR_FORMAT, "tokenizer.ggml.tokens: byte 0xc8 has no token");
+    refuses(&s, ERR_FORMAT, "tokenizer.ggml.tokens: byte 0xc8 has no token");
 }
 
 static void refuses_a_million_and_one_tokens(void **state)

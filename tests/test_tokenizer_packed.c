@@ -36,6 +36,12 @@ static void write_copy(const Copy *c)
     write_parts(c->part, TOKENIZER_N_PARTS, c->text, 0);
 }
 
+static void refuses(const Copy *c, ErrCode code, const char *problem)
+{
+    write_copy(c);
+    assert_refused(code, problem);
+}
+
 static void base_copy(Copy *c)
 {
     const GgufSpec s = base_gguf();
@@ -126,8 +132,7 @@ static void refuses_damaged_tables(void **state)
                 continue;
         }
         c.word[cases[i].part][at] = cases[i].value;
-        write_copy(&c);
-        assert_refused(ERR_FORMAT, cases[i].problem);
+        refuses(&c, ERR_FORMAT, cases[i].problem);
         copy_free(&c);
     }
 }
@@ -141,22 +146,19 @@ static void refuses_twins(void **state)
     base_copy(&c);
     c.word[TOKENS][TOKEN_WORDS * 66 + START] = 65;
     rechain(&c, TOKENS, 0);
-    write_copy(&c);
-    assert_refused(ERR_FORMAT, "token 66: appears twice");
+    refuses(&c, ERR_FORMAT, "token 66: appears twice");
     copy_free(&c);
 
     base_copy(&c);
     memcpy(c.word[MERGES] + MERGE_WORDS, c.word[MERGES], MERGE_WORDS * sizeof(int32_t));
     rechain(&c, MERGES, 0);
-    write_copy(&c);
-    assert_refused(ERR_FORMAT, "merge 1: appears twice");
+    refuses(&c, ERR_FORMAT, "merge 1: appears twice");
     copy_free(&c);
 
     /* A merge of a special token, with its text. */
     base_copy(&c);
     c.word[TOKENS][TOKEN_WORDS * 256 + TYPE] = 5;
-    write_copy(&c);
-    assert_refused(ERR_FORMAT, "merge 0: token 256 is not 104 and 101 joined");
+    refuses(&c, ERR_FORMAT, "merge 0: token 256 is not 104 and 101 joined");
     copy_free(&c);
 }
 
@@ -202,8 +204,7 @@ static void colliding_tokens_do_not_make_it_slow(void **state)
 
     rechain(&c, TOKENS, 0);
     replace(c.text, sizeof c.text, "\"token_seed\":1", "\"token_seed\":0");
-    write_copy(&c);
-    assert_refused(ERR_FORMAT, ": more than 64 in one bucket");
+    refuses(&c, ERR_FORMAT, ": more than 64 in one bucket");
     rechain(&c, TOKENS, 2);
     replace(c.text, sizeof c.text, "\"token_seed\":0", "\"token_seed\":2");
     write_copy(&c);
@@ -255,8 +256,7 @@ static void colliding_merges_do_not_make_it_slow(void **state)
     assert_int_equal(c.part[MERGE_BUCKETS].n, 1 << BITS);
     replace(c.text, sizeof c.text, "\"merge_seed\":1", "\"merge_seed\":0");
     rechain(&c, MERGES, 0);
-    write_copy(&c);
-    assert_refused(ERR_FORMAT, ": more than 64 in one bucket");
+    refuses(&c, ERR_FORMAT, ": more than 64 in one bucket");
     copy_free(&c);
 }
 
@@ -296,8 +296,7 @@ static void refuses_damaged_texts(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         base_copy(&c);
         replace(c.text, sizeof c.text, cases[i].find, cases[i].with);
-        write_copy(&c);
-        assert_refused(cases[i].code, cases[i].problem);
+        refuses(&c, cases[i].code, cases[i].problem);
         copy_free(&c);
     }
 }
@@ -333,8 +332,7 @@ static void refuses_damaged_parts(void **state)
         part->n_bytes = cases[i].n * (cases[i].part == BYTES ? 1 : 4);
         part->n = cases[i].n;
         part->dtype = cases[i].dtype;
-        write_copy(&c);
-        assert_refused(ERR_FORMAT, cases[i].problem);
+        refuses(&c, ERR_FORMAT, cases[i].problem);
         copy_free(&c);
     }
     base_copy(&c);

@@ -1,35 +1,28 @@
-/* tests/model_file_rig.h: what the tests of model files share: a directory for files made by a
- * test, the program's commands, models to write, and logits to compare.
+/* tests/model_file_rig.h: what the tests of model files share: a folder for files made by a test,
+ * the program's commands, models to write, and logits to compare.
  *
  * Run from the root of the repository. */
 #ifndef LLORCH_TESTS_MODEL_FILE_RIG_H
 #define LLORCH_TESTS_MODEL_FILE_RIG_H
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+#include "folder_rig.h"
 
-#include <cmocka.h>
 #include <dirent.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <stdbool.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include "cli/cli.h"
 #include "kernels/kernels.h"
 #include "model/gpt2.h"
 #include "model/gpt2_random.h"
+#include "tokenizer/tokenizer.h"
 
 #define TINY "tests/data/tiny-gpt2"      /* F32; rows of 48 and 192 weights */
 #define SHAKESPEARE "models/shakespeare" /* F16; rows of 192 and 768 */
 
-enum { PATH_BYTES = 320, N_IDS = 12, MESSAGE_BYTES = 1024 };
+enum { N_IDS = 12, MESSAGE_BYTES = 1024 };
 
 static const char *const type_names[KERN_TYPE_COUNT] = {
     [KERN_F32] = "f32",   [KERN_F16] = "f16",   [KERN_BF16] = "bf16",
@@ -38,29 +31,10 @@ static const char *const type_names[KERN_TYPE_COUNT] = {
 
 /* --- files --- */
 
-static char rig_dir[] = "/tmp/llorch-model-XXXXXX";
-
-static inline int rig_setup(void **state)
-{
-    (void)state;
-    return mkdtemp(rig_dir) == NULL;
-}
-
-/* name in the directory; good until the call after the next three. */
-static inline const char *path_of(const char *name)
-{
-    static char paths[4][PATH_BYTES];
-    static int at;
-    char *path = paths[at++ % 4];
-
-    (void)snprintf(path, PATH_BYTES, "%s/%s", rig_dir, name);
-    return path;
-}
-
-/* Files in the directory; removes them if asked to. */
+/* Files in the folder; removes them if asked to. */
 static inline int count_files(bool remove_them)
 {
-    DIR *d = opendir(rig_dir);
+    DIR *d = opendir(folder);
     int n = 0;
 
     assert_non_null(d);
@@ -75,39 +49,24 @@ static inline int count_files(bool remove_them)
     return n;
 }
 
-static inline int rig_teardown(void **state)
+/* The teardown that belongs to make_folder. */
+static inline int leave_folder(void **state)
 {
     (void)state;
     (void)count_files(true);
-    return rmdir(rig_dir);
+    return rmdir(folder);
 }
 
-/* The whole file; malloc'ed. */
-static inline unsigned char *read_file(const char *path, size_t *n)
+/* Two files in the folder, byte by byte. */
+static inline void assert_same_files(const char *a, const char *b)
 {
-    FILE *f = fopen(path, "rb");
+    size_t n, m;
+    unsigned char *x = read_file(path_of(a), &n), *y = read_file(path_of(b), &m);
 
-    if (f == NULL)
-        fail_msg("%s cannot be read", path);
-    assert_int_equal(fseek(f, 0, SEEK_END), 0);
-    *n = (size_t)ftell(f);
-    rewind(f);
-
-    unsigned char *bytes = malloc(*n + 1);
-
-    assert_non_null(bytes);
-    assert_int_equal(fread(bytes, 1, *n, f), *n);
-    assert_int_equal(fclose(f), 0);
-    return bytes;
-}
-
-static inline void write_file(const char *path, const void *bytes, size_t n)
-{
-    FILE *f = fopen(path, "wb");
-
-    assert_non_null(f);
-    assert_int_equal(fwrite(bytes, 1, n, f), n);
-    assert_int_equal(fclose(f), 0);
+    assert_int_equal(n, m);
+    assert_memory_equal(x, y, n);
+    free(x);
+    free(y);
 }
 
 /* --- commands --- */
@@ -198,6 +157,34 @@ static inline void assert_refused(const char *path, ErrCode code, const char *pa
     assert_null(strchr(err.msg, '\n'));
     assert_int_equal(err.code, code);
     assert_null(m.blocks);
+}
+
+/* The tokenizers of two models make the same ids of text. */
+static inline void assert_same_ids(const char *a, const char *b, const char *text)
+{
+    const char *const paths[2] = {a, b};
+    const size_t n_text = strlen(text);
+    Tokenizer *t[2] = {NULL, NULL};
+    int32_t *ids[2];
+    size_t n[2];
+    Err err = {0};
+
+    for (int i = 0; i < 2; i++) {
+        TokenizerScratch *s = tokenizer_scratch_new(n_text);
+
+        ids[i] = malloc((n_text + 1) * sizeof ids[i][0]);
+        assert_true(s != NULL && ids[i] != NULL);
+        assert_int_equal(tokenizer_load(&t[i], paths[i], &err), ERR_OK);
+        n[i] = tokenizer_encode(t[i], s, text, n_text, true, ids[i]);
+        tokenizer_scratch_free(s);
+    }
+    assert_int_equal(n[0], n[1]);
+    assert_memory_equal(ids[0], ids[1], n[0] * sizeof ids[0][0]);
+    assert_int_equal(tokenizer_end_of_text(t[0]), tokenizer_end_of_text(t[1]));
+    for (int i = 0; i < 2; i++) {
+        free(ids[i]);
+        tokenizer_free(t[i]);
+    }
 }
 
 /* Two layers, random weights in float32; 512 tokens, as many as the tokenizer of TINY has. */

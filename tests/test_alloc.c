@@ -227,5 +227,5 @@ int main(void)
     };
 
     cmocka_set_message_output(CM_OUTPUT_TAP);
-    return cmocka_run_group_tests_name("alloc", tests, rig_setup, rig_teardown);
+    return cmocka_run_group_tests_name("alloc", tests, make_folder, leave_folder);
 }

@@ -161,7 +161,7 @@ static void write_strange_model(uint32_t *seed)
                     (void)sprintf(merges[n_merges++], "%.*s %s\n", cut, token, token + cut);
         }
     (void)sprintf(text + n, "\"<|endoftext|>\": %d}", id);
-    write_file("vocab.json", text, strlen(text));
+    put_file("vocab.json", text, strlen(text));
     assert_true(n_merges > 0);
     for (int left = n_merges; left > 0; left--) {
         const uint32_t pick = next_random(seed) % (uint32_t)left;
@@ -169,25 +169,24 @@ static void write_strange_model(uint32_t *seed)
         n_text += (size_t)sprintf(text + n_text, "%s", merges[pick]);
         memmove(merges[pick], merges[left - 1], sizeof merges[0]);
     }
-    write_file("merges.txt", text, n_text);
+    put_file("merges.txt", text, n_text);
     free(text);
 }
 
 static void same_as_slow_bpe_for_strange_merges(void **state)
 {
     SlowMerges *m = allocate(sizeof *m);
-    char merges_path[128], text[200];
+    char text[200];
     uint32_t seed = 4;
     int32_t ids[200];
 
     (void)state;
-    path_of(merges_path, "merges.txt");
     for (int model = 0; model < 40; model++) {
         write_strange_model(&seed);
 
-        Tokenizer *t = load(work_dir);
+        Tokenizer *t = load(folder);
 
-        slow_load(m, t, merges_path);
+        slow_load(m, t, path_of("merges.txt"));
         for (int round = 0; round < 200; round++) {
             const size_t n = next_random(&seed) % (round % 2 ? 30 : sizeof text);
 
@@ -212,10 +211,10 @@ static void a_round_merges_all_occurrences(void **state)
     text[0] = '{';
     n += print_bytes(text + 1);
     (void)sprintf(text + n, "\"ab\": 256, \"aba\": 257}");
-    write_file("vocab.json", text, strlen(text));
-    write_file("merges.txt", "ab a\na b\n", 9);
+    put_file("vocab.json", text, strlen(text));
+    put_file("merges.txt", "ab a\na b\n", 9);
 
-    Tokenizer *t = load(work_dir);
+    Tokenizer *t = load(folder);
     int32_t ids[40];
 
     assert_ids(t, "abab", 4, false, want, 2);
@@ -325,11 +324,11 @@ static void long_pieces_that_merge_fully(void **state)
         id++;
     }
     strcpy(text + n, "}");
-    write_file("vocab.json", text, strlen(text));
-    write_file("merges.txt", merges, n_merges);
+    put_file("vocab.json", text, strlen(text));
+    put_file("merges.txt", merges, n_merges);
     free(text);
 
-    Tokenizer *t = load(work_dir);
+    Tokenizer *t = load(folder);
     int32_t *ids = allocate(MEGABYTE * sizeof ids[0]);
 
     text = allocate(MEGABYTE);
@@ -383,11 +382,12 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(same_as_slow_bpe),
-        cmocka_unit_test_setup_teardown(same_as_slow_bpe_for_strange_merges, enter_dir, leave_dir),
-        cmocka_unit_test_setup_teardown(a_round_merges_all_occurrences, enter_dir, leave_dir),
+        cmocka_unit_test_setup_teardown(same_as_slow_bpe_for_strange_merges, make_folder,
+                                        leave_folder),
+        cmocka_unit_test_setup_teardown(a_round_merges_all_occurrences, make_folder, leave_folder),
         cmocka_unit_test(long_pieces_shakespeare),
         cmocka_unit_test(long_pieces_gpt2),
-        cmocka_unit_test_setup_teardown(long_pieces_that_merge_fully, enter_dir, leave_dir),
+        cmocka_unit_test_setup_teardown(long_pieces_that_merge_fully, make_folder, leave_folder),
         cmocka_unit_test(long_pieces_cost_at_most_ten_times_ordinary_text),
     };
 

@@ -1,48 +1,16 @@
 /* tests/test_npy.c: NumPy files, whole and damaged. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
+#include "parser_rig.h"
 
-#include <cmocka.h>
-#include <fcntl.h>
 #include <math.h>
-#include <signal.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/mman.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "formats/npy.h"
-
-enum { PAGE = 4096, MAX_FILE = 16 * PAGE };
-
-/* Memory whose last byte is followed by a page that cannot be read. */
-static unsigned char *guarded_end(void)
-{
-    static unsigned char *end;
-
-    if (end == NULL) {
-        unsigned char *p =
-            mmap(NULL, MAX_FILE + PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-        assert_true(p != MAP_FAILED);
-        assert_int_equal(mprotect(p + MAX_FILE, PAGE, PROT_NONE), 0);
-        end = p + MAX_FILE;
-    }
-    return end;
-}
 
 static ErrCode parse(Npy *npy, const void *data, size_t n, Err *err)
 {
     *err = (Err){ERR_OK, ""};
     memset(npy, 0, sizeof *npy);
-    if (n > 0)
-        memcpy(guarded_end() - n, data, n);
-    return npy_parse(npy, guarded_end() - n, n, "x.npy", err);
+    return npy_parse(npy, guarded(data, n), n, "x.npy", err);
 }
 
 /* A file of the given version with this header text (a final line feed is added) and data. */
@@ -207,10 +175,8 @@ static void refuses_wrong_headers(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         const size_t n = make(file, 1, cases[i].header, six_floats, 24);
 
-        if (parse(&npy, file, n, &err) == ERR_OK)
-            fail_msg("accepted: %s", cases[i].header);
-        if (err.code != cases[i].code || strstr(err.msg, cases[i].part) == NULL)
-            fail_msg("%s: %d %s", cases[i].header, (int)err.code, err.msg);
+        assert_refused(cases[i].header, parse(&npy, file, n, &err), &err, cases[i].code,
+                       cases[i].part);
         assert_true(strncmp(err.msg, "x.npy: ", 7) == 0);
         assert_null(npy.data);
     }
@@ -242,11 +208,21 @@ static void refuses_wrong_beginnings(void **state)
     assert_int_equal(parse(&npy, "NUMPY", 5, &err), ERR_FORMAT);
 }
 
+static ErrCode try_file(const unsigned char *file, size_t n)
+{
+    Npy npy;
+    Err err;
+    const ErrCode code = parse(&npy, file, n, &err);
+
+    if (code == ERR_OK)
+        assert_true(npy.n * 4 == 24 || npy.n * 8 == 24);
+    npy_close(&npy);
+    return code;
+}
+
 static void every_prefix_is_refused(void **state)
 {
     unsigned char file[1024];
-    Npy npy;
-    Err err;
 
     (void)state;
     for (int major = 1; major <= 2; major++) {
@@ -254,52 +230,18 @@ static void every_prefix_is_refused(void **state)
             make(file, major, "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }",
                  six_floats, 24);
 
-        for (size_t k = 0; k < n; k++)
-            assert_int_not_equal(parse(&npy, file, k, &err), ERR_OK);
-        assert_int_equal(parse(&npy, file, n, &err), ERR_OK);
-        npy_close(&npy);
+        every_prefix_is_malformed(try_file, file, n);
     }
-}
-
-/* The byte as 0, 0xff, one more, one less, and with each bit flipped. */
-static unsigned char damage(unsigned char byte, int how)
-{
-    const int ways[4] = {0, 0xff, byte + 1, byte - 1};
-
-    return (unsigned char)(how < 4 ? ways[how] : byte ^ 1 << (how - 4));
 }
 
 static void single_byte_damage_is_survived(void **state)
 {
-    unsigned char file[1024], damaged[1024];
-    size_t refused = 0, n;
-    Npy npy;
-    Err err;
+    unsigned char file[1024];
+    const size_t n = make(file, 1, "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }  ",
+                          six_floats, 24);
 
     (void)state;
-    n = make(file, 1, "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }  ", six_floats,
-             24);
-    for (size_t i = 0; i < n - 24; i++)
-        for (int how = 0; how < 12; how++) {
-            memcpy(damaged, file, n);
-            damaged[i] = damage(file[i], how);
-            if (parse(&npy, damaged, n, &err) == ERR_OK)
-                assert_true(npy.n * 4 == 24 || npy.n * 8 == 24);
-            else
-                refused++;
-            npy_close(&npy);
-        }
-    assert_true(refused > 500);
-}
-
-static char dir[] = "/tmp/llorch-npy-XXXXXX";
-
-static const char *path_of(const char *name)
-{
-    static char path[256];
-
-    snprintf(path, sizeof path, "%s/%s", dir, name);
-    return path;
+    assert_true(refused_of_damaged(try_file, file, n, n - 24) > 500);
 }
 
 static void what_is_written_reads_back(void **state)
@@ -314,7 +256,7 @@ static void what_is_written_reads_back(void **state)
     for (size_t i = 0; i < 5000; i++)
         values[i] = i % 7 == 3 ? NAN : (float)i * -0.37f;
     for (size_t i = 0; i < sizeof n_dims / sizeof n_dims[0]; i++) {
-        unsigned char head[PAGE];
+        unsigned char head[64];
         Npy npy;
         size_t n = 1;
 
@@ -328,11 +270,7 @@ static void what_is_written_reads_back(void **state)
         if (n > 0)
             assert_memory_equal(npy.data, values, n * sizeof(float));
         npy_close(&npy);
-
-        FILE *f = fopen(path_of("a.npy"), "rb");
-        assert_non_null(f);
-        assert_true(fread(head, 1, 64, f) == 64);
-        fclose(f);
+        assert_int_equal(get_bytes("a.npy", head, 64), 64);
         assert_int_equal((10 + (size_t)head[8] + 256 * (size_t)head[9]) % 64, 0);
     }
 }
@@ -341,8 +279,6 @@ static void a_failed_write_leaves_nothing(void **state)
 {
     static const size_t dims[1] = {5000};
     static const float values[5000] = {1.0f};
-    const struct rlimit small = {8192, RLIM_INFINITY};
-    struct rlimit before;
     char temporary[300];
     struct stat st;
     Err err;
@@ -351,16 +287,13 @@ static void a_failed_write_leaves_nothing(void **state)
     assert_int_equal(npy_write(path_of("no/such/a.npy"), values, 1, dims, &err), ERR_IO);
     assert_int_equal(npy_write(path_of("a.npy"), values, 9, dims, &err), ERR_INTERNAL);
 
-    /* A file size limit is a full disk that a test can have. */
     assert_int_equal(npy_write(path_of("old.npy"), values, 0, dims, &err), ERR_OK);
-    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
-    signal(SIGXFSZ, SIG_IGN);
-    assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+    const struct rlimit before = fill_disk();
     assert_int_equal(npy_write(path_of("old.npy"), values, 1, dims, &err), ERR_IO);
-    assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+    empty_disk(before);
     assert_int_equal(stat(path_of("old.npy"), &st), 0);
     assert_int_equal(st.st_size, 128 + 4); /* the old content */
-    snprintf(temporary, sizeof temporary, "%s/old.npy.%ld.tmp", dir, (long)getpid());
+    snprintf(temporary, sizeof temporary, "%s/old.npy.%ld.tmp", folder, (long)getpid());
     assert_int_not_equal(access(temporary, F_OK), 0);
 }
 
@@ -381,18 +314,12 @@ static void reads_recorded_references(void **state)
     assert_non_null(strstr(err.msg, "model.safetensors: this is a safetensors model"));
 }
 
-static int make_dir(void **state)
+static int remove_files_made(void **state)
 {
-    (void)state;
-    return mkdtemp(dir) == NULL;
-}
+    static const char *const names[] = {"a.npy", "old.npy"};
 
-static int remove_dir(void **state)
-{
     (void)state;
-    (void)unlink(path_of("a.npy"));
-    (void)unlink(path_of("old.npy"));
-    return rmdir(dir); /* fails when a temporary file was left */
+    return remove_folder(names, sizeof names / sizeof names[0]);
 }
 
 int main(void)
@@ -411,5 +338,5 @@ int main(void)
     };
 
     cmocka_set_message_output(CM_OUTPUT_TAP);
-    return cmocka_run_group_tests(tests, make_dir, remove_dir);
+    return cmocka_run_group_tests(tests, make_folder, remove_files_made);
 }

@@ -8,7 +8,6 @@
 #include "formats/safetensors.h"
 #include "formats/safetensors_write.h"
 #include "model/gpt2_pack.h"
-#include "tokenizer/tokenizer.h"
 
 /* --- pack --- */
 
@@ -60,8 +59,6 @@ static void without_a_type_nothing_is_converted(void **state)
 /* From GGUF, and from a packed file: always the same. */
 static void every_form_can_be_packed(void **state)
 {
-    unsigned char *a, *b;
-    size_t n, m;
     Gpt2 direct, file;
     const Gpt2LoadOptions options = {.convert = true, .type = KERN_Q4_0};
 
@@ -70,17 +67,12 @@ static void every_form_can_be_packed(void **state)
              path_of("a.gguf"));
     MUST_RUN(cli_pack, "pack", "--model", path_of("a.gguf"), "--out", path_of("a.packed"));
     MUST_RUN(cli_pack, "pack", "--model", path_of("a.packed"), "--out", path_of("b.packed"));
-    a = read_file(path_of("a.packed"), &n);
-    b = read_file(path_of("b.packed"), &m);
-    assert_int_equal(n, m);
-    assert_memory_equal(a, b, n);
+    assert_same_files("a.packed", "b.packed");
     load_as(&direct, SHAKESPEARE, &options);
     load_model(&file, path_of("b.packed"));
     assert_true(same_logits(&direct, &file));
     gpt2_free(&direct);
     gpt2_free(&file);
-    free(a);
-    free(b);
 }
 
 static void embedding_types_are_kept_apart(void **state)
@@ -167,26 +159,9 @@ static void weights_stay_in_the_mapping(void **state)
 
 static void the_tokenizer_is_in_the_file(void **state)
 {
-    static const char text[] = "But, soft! what light";
-    Tokenizer *t[2] = {NULL, NULL};
-    int32_t ids[2][sizeof text];
-    size_t n[2];
-    Err err = {0};
-
     (void)state;
     MUST_RUN(cli_pack, "pack", "--model", SHAKESPEARE, "--out", path_of("a.packed"));
-    for (int i = 0; i < 2; i++) {
-        TokenizerScratch *s = tokenizer_scratch_new(sizeof text);
-
-        assert_int_equal(tokenizer_load(&t[i], i == 0 ? SHAKESPEARE : path_of("a.packed"), &err),
-                         ERR_OK);
-        n[i] = tokenizer_encode(t[i], s, text, sizeof text - 1, true, ids[i]);
-        tokenizer_scratch_free(s);
-    }
-    assert_int_equal(n[0], n[1]);
-    assert_memory_equal(ids[0], ids[1], n[0] * sizeof ids[0][0]);
-    for (int i = 0; i < 2; i++)
-        tokenizer_free(t[i]);
+    assert_same_ids(SHAKESPEARE, path_of("a.packed"), "But, soft! what light");
 }
 
 static void another_type_is_refused(void **state)
@@ -221,7 +196,7 @@ static void wrong_places_leave_nothing(void **state)
     assert_int_equal(run_command(cli_pack, message, NULL, "pack", "--model", TINY, NULL), 2);
     assert_has(message, "--out FILE is missing");
     assert_int_equal(
-        run_command(cli_pack, message, NULL, "pack", "--model", TINY, "--out", rig_dir, NULL), 2);
+        run_command(cli_pack, message, NULL, "pack", "--model", TINY, "--out", folder, NULL), 2);
     assert_has(message, "is a directory, expected the name of a file");
     assert_int_equal(
         run_command(cli_pack, message, NULL, "pack", "--model", TINY, "--out", "/dev/null", NULL),
@@ -493,7 +468,7 @@ static bool survives(const char *path)
         loaded = true;
         gpt2_free(&m);
     } else {
-        assert_has(err.msg, rig_dir); /* config.json, where it is no packed file any more */
+        assert_has(err.msg, folder); /* config.json, where it is no packed file any more */
     }
     if (tokenizer_load(&t, path, &err) != ERR_OK)
         return false;
@@ -594,7 +569,7 @@ static void the_file_may_stand_in_a_model_directory(void **state)
     write_file(path_of("config.json"), bytes, n);
     free(bytes);
     MUST_RUN(cli_pack, "pack", "--model", TINY, "--out", path_of("model.safetensors"));
-    load_model(&m, rig_dir);
+    load_model(&m, folder);
     assert_string_equal(m.path, path_of("model.safetensors"));
     assert_int_equal(tokenizer_load(&t, m.path, &err), ERR_OK);
     tokenizer_free(t);
@@ -625,5 +600,5 @@ int main(void)
     };
 
     cmocka_set_message_output(CM_OUTPUT_TAP);
-    return cmocka_run_group_tests_name("packed", tests, rig_setup, rig_teardown);
+    return cmocka_run_group_tests_name("packed", tests, make_folder, leave_folder);
 }

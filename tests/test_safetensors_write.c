@@ -1,40 +1,9 @@
 /* tests/test_safetensors_write.c: what the writer of safetensors files writes, and that it leaves
  * nothing behind when it fails. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-
-#include <cmocka.h>
-#include <signal.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/resource.h>
-#include <unistd.h>
+#include "parser_rig.h"
 
 #include "formats/safetensors.h"
 #include "formats/safetensors_write.h"
-
-static char dir[] = "/tmp/llorch-stw-XXXXXX";
-
-static const char *path_of(const char *name)
-{
-    static char path[512];
-
-    snprintf(path, sizeof path, "%s/%s", dir, name);
-    return path;
-}
-
-static size_t get_bytes(const char *name, unsigned char *out, size_t size)
-{
-    FILE *f = fopen(path_of(name), "rb");
-
-    assert_non_null(f);
-    const size_t n = fread(out, 1, size, f);
-    fclose(f);
-    return n;
-}
 
 static const StNewText texts[] = {{"format", "llorch", 6}, {"quote\"", "a\0\xc3\xa9\n", 5}};
 static const StNewTensor tensors[] = {
@@ -201,21 +170,16 @@ static void a_failed_write_leaves_nothing(void **state)
 {
     static const StNewTensor big = {"t", "U8", 1, {20000}};
     static const unsigned char data[20000];
-    const struct rlimit small = {8192, RLIM_INFINITY};
-    struct rlimit before;
     StWriter w;
     Err err;
 
     (void)state;
-    /* A file size limit is a full disk that a test can have. */
-    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
-    signal(SIGXFSZ, SIG_IGN);
-    assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+    const struct rlimit before = fill_disk();
     const ErrCode opened =
         safetensors_writer_open(&w, path_of("b.safetensors"), NULL, 0, &big, 1, &err);
     const bool written = safetensors_writer_data(&w, data, 15000);
     const ErrCode code = safetensors_writer_finish(&w, &err);
-    assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+    empty_disk(before);
     assert_int_equal(opened, ERR_OK);
     assert_false(written);
     assert_int_equal(code, ERR_IO);
@@ -223,17 +187,12 @@ static void a_failed_write_leaves_nothing(void **state)
     assert_int_not_equal(access(path_of("b.safetensors"), F_OK), 0);
 }
 
-static int make_dir(void **state)
+static int remove_files_made(void **state)
 {
-    (void)state;
-    return mkdtemp(dir) == NULL;
-}
+    static const char *const names[] = {"a.safetensors"};
 
-static int remove_dir(void **state)
-{
     (void)state;
-    (void)unlink(path_of("a.safetensors"));
-    return rmdir(dir); /* fails when a temporary file was left */
+    return remove_folder(names, sizeof names / sizeof names[0]);
 }
 
 int main(void)
@@ -248,5 +207,5 @@ int main(void)
     };
 
     cmocka_set_message_output(CM_OUTPUT_TAP);
-    return cmocka_run_group_tests(tests, make_dir, remove_dir);
+    return cmocka_run_group_tests(tests, make_folder, remove_files_made);
 }

@@ -163,10 +163,10 @@ static void both_forms_give_the_same_ids(void **state)
 
     (void)state;
     assert_non_null(f);
-    write_file("tokenizer.json", text, fread(text, 1, MAX_FILE, f));
+    put_file("tokenizer.json", text, fread(text, 1, MAX_FILE, f));
     assert_true(feof(f));
     fclose(f);
-    one = load(work_dir);
+    one = load(folder);
     assert_int_equal(tokenizer_vocab_size(one), 512);
     assert_int_equal(tokenizer_end_of_text(one), 511);
     assert_int_equal(each_line(TINY "/reference/tokenizer_vectors.jsonl", one, check_ids), 16);
@@ -193,7 +193,7 @@ int main(void)
         cmocka_unit_test(finds_ordinary_tokens_only),
         cmocka_unit_test(end_of_text_is_special_on_request_only),
         cmocka_unit_test(random_bytes_round_trip),
-        cmocka_unit_test_setup_teardown(both_forms_give_the_same_ids, enter_dir, leave_dir),
+        cmocka_unit_test_setup_teardown(both_forms_give_the_same_ids, make_folder, leave_folder),
     };
 
     cmocka_set_message_output(CM_OUTPUT_TAP);

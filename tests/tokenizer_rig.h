@@ -1,20 +1,12 @@
-/* tests/tokenizer_rig.h: what the tests of the tokenizer share: loading, encoding, vectors, and a
- * directory for files made by a test. */
+/* tests/tokenizer_rig.h: what the tests of the tokenizer share: loading, encoding, vectors,
+ * refusals, and a folder for files made by a test. */
 #ifndef LLORCH_TESTS_TOKENIZER_RIG_H
 #define LLORCH_TESTS_TOKENIZER_RIG_H
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
+#include "folder_rig.h"
 
-#include <cmocka.h>
+#include <stdbool.h>
+#include <sys/stat.h>
 
 #include "common/json.h"
 #include "common/text.h"
@@ -23,6 +15,7 @@
 #define GPT2 "../shared/data/gpt2-tokenizer"
 #define TINY "tests/data/tiny-gpt2"
 #define SHAKESPEARE "models/shakespeare"
+#define BLANK "\xc4\xa0" /* U+0120 */
 
 #if defined(__SANITIZE_ADDRESS__)
 #define SANITIZED 1
@@ -244,52 +237,35 @@ static inline int each_line(const char *path, const Tokenizer *t,
     return n_lines;
 }
 
-/* A directory of its own for each test, removed by leave_dir. */
-static char work_dir[64];
+/* Loading fails with this code and one line, which says the problem and is left in err. */
+static inline void fails_to_load(const char *path, ErrCode code, const char *problem, Err *err)
+{
+    Tokenizer *t = NULL;
 
-static inline int enter_dir(void **state)
+    *err = (Err){0};
+
+    const ErrCode got = tokenizer_load(&t, path, err);
+
+    if (got == ERR_OK)
+        fail_msg("accepted, expected: %s", problem);
+    if (strstr(err->msg, problem) == NULL)
+        fail_msg("got: %s\nexpected: %s", err->msg, problem);
+    assert_int_equal(got, code);
+    assert_int_equal(err->code, code);
+    assert_null(t);
+    assert_null(strchr(err->msg, '\n'));
+}
+
+/* The names that files in the folder may have. */
+static const char *const file_names[] = {"vocab.json", "merges.txt", "tokenizer.json",
+                                         "spiece.model", "model.bin"};
+enum { N_FILE_NAMES = sizeof file_names / sizeof file_names[0] };
+
+/* The teardown that belongs to make_folder. */
+static inline int leave_folder(void **state)
 {
     (void)state;
-    strcpy(work_dir, "/tmp/llorch-tokenizer-XXXXXX");
-    return mkdtemp(work_dir) == NULL ? -1 : 0;
-}
-
-static inline void path_of(char out[128], const char *name)
-{
-    (void)snprintf(out, 128, "%s/%s", work_dir, name);
-}
-
-static inline void remove_files(void)
-{
-    static const char *const names[] = {"vocab.json", "merges.txt", "tokenizer.json",
-                                        "spiece.model", "model.bin"};
-    char path[128];
-
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        path_of(path, names[i]);
-        if (unlink(path) != 0)
-            (void)rmdir(path);
-    }
-}
-
-static inline int leave_dir(void **state)
-{
-    (void)state;
-    remove_files();
-    return rmdir(work_dir);
-}
-
-static inline void write_file(const char *name, const char *text, size_t n)
-{
-    char path[128];
-
-    path_of(path, name);
-
-    FILE *f = fopen(path, "wb");
-
-    assert_non_null(f);
-    assert_int_equal(fwrite(text, 1, n, f), n);
-    assert_int_equal(fclose(f), 0);
+    return remove_folder(file_names, N_FILE_NAMES);
 }
 
 /* The byte alphabet, as GPT-2's published encoder builds it. */

@@ -148,6 +148,12 @@ class Worker:
     def execute(self, headers=None, **fields):
         return Stream(self.port, body_of(**fields), headers)
 
+    def start(self, **fields):
+        """The stream of a job whose first token has come."""
+        stream = self.execute(**fields)
+        stream.next_named("token")
+        return stream
+
     def run(self, **fields):
         """All events of one job."""
         return self.execute(**fields).collect()
@@ -356,14 +362,29 @@ def check_order(events):
     equal(events[-1].data["tokens_out"], len(tokens))
 
 
+def check_unavailable(worker, retriable):
+    """A job is refused for now, one that is wrong in itself for good."""
+    status, headers, body = worker.request("POST", "/execute", body_of())
+    equal((status, headers["retry-after"]), (503, "1"))
+    answer = json.loads(body)
+    equal((answer["code"], answer["retriable"]), ("WORKER_UNHEALTHY", retriable))
+    check(answer["message"].startswith("Worker unhealthy: "), answer)
+    equal(worker.request("POST", "/execute", body_of(job_id=""))[0], 400)
+
+
 def check(condition, message="check failed"):
     if not condition:
         raise AssertionError(message)
 
 
-def equal(got, want):
+def equal(got, want, what=""):
     if got != want:
-        raise AssertionError("got      %r\nexpected %r" % (got, want))
+        raise AssertionError("%sgot      %r\nexpected %r" % (what and what + ":\n", got, want))
+
+
+def has(got, part):
+    if part not in got:
+        raise AssertionError("%r is not in %r" % (part, got))
 
 
 def within(value, low, high):
@@ -415,6 +436,10 @@ class Suite:
             self.cases.append((name, function, args))
             return function
         return register
+
+    def test(self, function):
+        """A case that is called what its function is called."""
+        return self.case(function.__name__.replace("_", " "))(function)
 
     def worker(self, key, *args, **options):
         if key not in self.workers:

@@ -13,25 +13,20 @@ import sys
 import tempfile
 import time
 
-BIN = os.path.abspath(os.environ.get("LLORCH_BIN", "build/llorch-cpud"))
+from harness import BIN, ROOT, Suite, check, clean_environment, equal, has
+
 SMALL = "2,2,64,64,300"
 TYPES = ["F32", "F16", "BF16", "Q8_0", "Q4_0"]
 PROBES = ["read_linear", "read_streams", "read_ahead", "read_best", "fma"]
 CASES = {"memory": "MB", "decode@16": "tokens/s", "decode@56": "tokens/s", "rest@16": "ms", "rest-sampled@16": "ms",
          "cache@64": "GB/s", "batch@1": "ms", "batch@2": "ms", "batch@4": "ms", "batch@8": "ms", "batch@16": "ms",
          "prompt@16": "tokens/s", "prompt@64": "tokens/s", "pack": "GB/s"}
-TESTS = []
-
-
-def test(function):
-    TESTS.append(function)
-    return function
+suite = Suite()
 
 
 def run(*args):
-    env = {k: v for k, v in os.environ.items() if k != "LLORCH_ISA"}
-    return subprocess.run([BIN, "bench", *args], stdin=subprocess.DEVNULL, capture_output=True, timeout=120, env=env,
-                          check=False, encoding="utf-8")
+    return subprocess.run([BIN, "bench", *args], stdin=subprocess.DEVNULL, capture_output=True, timeout=120,
+                          env=clean_environment(), cwd=ROOT, check=False, encoding="utf-8")
 
 
 def measured(*args):
@@ -41,19 +36,10 @@ def measured(*args):
     return json.loads(done.stdout)
 
 
-def check(condition, message):
-    if not condition:
-        raise AssertionError(message)
-
-
-def equal(got, want):
-    check(got == want, "got %r, expected %r" % (got, want))
-
-
 def refuses(part, *args):
     done = run(*args)
     equal((done.returncode, done.stdout, done.stderr.count("\n")), (2, "", 1))
-    check(part in done.stderr, "%r is not in %r" % (part, done.stderr))
+    has(done.stderr, part)
 
 
 def sane(figures):
@@ -62,7 +48,7 @@ def sane(figures):
     check(figures["min"] <= figures["median"] <= figures["max"], "order in %r" % figures)
 
 
-@test
+@suite.test
 def json_has_every_case_of_every_type():
     result = measured("--shape", SMALL, "--rounds", "1")
     equal(sorted(result), ["format", "machine", "probes", "results"])
@@ -83,7 +69,7 @@ def json_has_every_case_of_every_type():
         check(math.isfinite(entry["share"]) and entry["share"] > 0, "share in %r" % entry)
 
 
-@test
+@suite.test
 def the_machine_is_described():
     machine = measured("--shape", SMALL, "--rounds", "2", "--type", "f16", "--kv-type", "f16", "--isa", "scalar",
                        "--cases", "memory")["machine"]
@@ -93,7 +79,7 @@ def the_machine_is_described():
     check(machine["cpu"] in os.sched_getaffinity(0), "cpu %r" % machine["cpu"])
 
 
-@test
+@suite.test
 def rounds_types_and_cases_are_those_asked_for():
     result = measured("--shape", SMALL, "--rounds", "3", "--type", "q8_0", "--type", "F16", "--type", "q8_0", "--cases",
                       "step,batch", "--cpu", str(min(os.sched_getaffinity(0))))
@@ -105,7 +91,7 @@ def rounds_types_and_cases_are_those_asked_for():
     equal(result["machine"]["cpu"], min(os.sched_getaffinity(0)))
 
 
-@test
+@suite.test
 def a_model_is_measured_in_its_own_types_or_those_asked_for():
     entries = measured("--model", "tests/data/tiny-gpt2", "--rounds", "1", "--cases", "load,memory")["results"]
     equal([(r["type"], r["case"]) for r in entries], [("F32", "load"), ("F32", "memory"), ("F32", "pack")])
@@ -113,7 +99,7 @@ def a_model_is_measured_in_its_own_types_or_those_asked_for():
     equal([(r["type"], r["case"]) for r in entries], [("Q8_0", "load"), ("Q8_0", "pack")])
 
 
-@test
+@suite.test
 def the_table_says_the_same():
     done = run("--shape", SMALL, "--rounds", "1", "--type", "bf16", "--cases", "decode,memory")
     equal((done.returncode, done.stderr), (0, ""))
@@ -138,7 +124,7 @@ def with_shares(path, factor, **machine):
     return path
 
 
-@test
+@suite.test
 def a_baseline_finds_what_became_slower():
     quick = ("--shape", SMALL, "--rounds", "1", "--type", "f16", "--cases", "decode,memory")
     with tempfile.TemporaryDirectory() as folder:
@@ -159,7 +145,7 @@ def a_baseline_finds_what_became_slower():
         equal((result["missing"], result["new"]), ([{"type": "F16", "case": "memory"}], []))
 
 
-@test
+@suite.test
 def a_baseline_of_something_else_is_refused():
     quick = ("--shape", SMALL, "--rounds", "1", "--cases", "memory")
     with tempfile.TemporaryDirectory() as folder:
@@ -187,7 +173,7 @@ def a_baseline_of_something_else_is_refused():
         refused("directory", "--type", "f16")
 
 
-@test
+@suite.test
 def a_baseline_that_cannot_be_written_leaves_nothing():
     with tempfile.TemporaryDirectory() as folder:
         for path in (folder + "/no/b.json", folder):
@@ -197,7 +183,7 @@ def a_baseline_that_cannot_be_written_leaves_nothing():
         equal(os.listdir(folder), [])
 
 
-@test
+@suite.test
 def nonsense_is_refused():
     refuses("--shape", "--shape", "gpt5")
     refuses("too short", "--shape", "2,2,64,31,300")
@@ -217,13 +203,13 @@ def nonsense_is_refused():
     refuses("unknown", "--colour")
 
 
-@test
+@suite.test
 def a_model_that_is_not_there_is_a_failure():
     done = run("--model", "no/such/model")
     equal((done.returncode, done.stdout, done.stderr.count("\n")), (1, "", 1))
 
 
-@test
+@suite.test
 def interrupt_ends_it_without_a_word():
     process = subprocess.Popen([BIN, "bench", "--shape", SMALL, "--rounds", "1000"], stdin=subprocess.DEVNULL,
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -233,7 +219,7 @@ def interrupt_ends_it_without_a_word():
     equal((process.returncode, out, error), (130, b"", b""))
 
 
-@test
+@suite.test
 def a_terminal_sees_the_progress():
     ours, theirs = pty.openpty()
     process = subprocess.Popen([BIN, "bench", "--shape", SMALL, "--rounds", "1000", "--cases", "step"],
@@ -248,21 +234,4 @@ def a_terminal_sees_the_progress():
     equal((process.returncode, out), (130, b""))
 
 
-def main():
-    failed = 0
-    print("1..%d" % len(TESTS))
-    for number, function in enumerate(TESTS, 1):
-        name = function.__name__.replace("_", " ")
-        try:
-            function()
-            print("ok %d - %s" % (number, name))
-        except (AssertionError, OSError, ValueError, KeyError, subprocess.SubprocessError) as error:
-            failed += 1
-            print("not ok %d - %s" % (number, name))
-            print("# %s: %s" % (type(error).__name__, str(error).replace("\n", "\n# ")[:2000]))
-        sys.stdout.flush()
-    return 1 if failed else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+sys.exit(suite.run())

@@ -17,38 +17,20 @@ import sys
 import tempfile
 import time
 
-from harness import Worker
+from harness import BIN, Skip, Suite, Worker, clean_environment, equal, has
 
-BIN = os.path.abspath(os.environ.get("LLORCH_BIN", "build/llorch-cpud"))
 SHIPPED = "models/shakespeare"
 TINY = "tests/data/tiny-gpt2"
-TESTS = []
-
-
-def test(function):
-    TESTS.append(function)
-    return function
+suite = Suite()
 
 
 def run(*args, data=b"", env=None, cwd=None, binary=BIN):
-    clean = {k: v for k, v in os.environ.items() if not k.startswith("LLORCH_ISA")}
-    clean.update(env or {})
-    return subprocess.run([binary, *args], input=data, capture_output=True, timeout=60, env=clean,
+    return subprocess.run([binary, *args], input=data, capture_output=True, timeout=60, env=clean_environment(env),
                           cwd=cwd, check=False)
 
 
 def text(data):
     return data.decode("utf-8")
-
-
-def equal(got, want, what=""):
-    if got != want:
-        raise AssertionError("%s: got %r, expected %r" % (what or "value", got, want))
-
-
-def has(got, part):
-    if part not in got:
-        raise AssertionError("%r is not in %r" % (part, got))
 
 
 def fails(status, message, *args, **more):
@@ -85,7 +67,7 @@ def recorded(model):
 
 # --- generate ---
 
-@test
+@suite.test
 def greedy_text_is_the_recorded_one():
     for model in (SHIPPED, TINY):
         want = recorded(model)
@@ -99,7 +81,7 @@ def greedy_text_is_the_recorded_one():
         equal(got["prompt_ids"], want["prompt_ids"])
 
 
-@test
+@suite.test
 def json_has_exactly_the_promised_keys():
     got = generate_json("--prompt", "ROMEO:", "--max-tokens", "7", "--seed", "18446744073709551615")
     equal(list(got), ["prompt_ids", "ids", "text", "stop_reason", "seed", "timings"])
@@ -112,13 +94,13 @@ def json_has_exactly_the_promised_keys():
             raise AssertionError("timings.%s is %r" % (name, got["timings"][name]))
 
 
-@test
+@suite.test
 def text_and_json_agree():
     args = ["--prompt", "JULIET:\n", "--max-tokens", "40", "--temperature", "1.3", "--seed", "5"]
     equal(text(generate(*args)), generate_json(*args)["text"])
 
 
-@test
+@suite.test
 def defaults_are_those_of_the_contract():
     args = ["--prompt", "KING:"]
     want = generate_json(*args, "--max-tokens", "100", "--temperature", "1", "--top-k", "0", "--top-p", "1", "--min-p",
@@ -129,7 +111,7 @@ def defaults_are_those_of_the_contract():
     equal(len(got["ids"]), 100)
 
 
-@test
+@suite.test
 def seeds_decide_and_repeat():
     args = ["--prompt", "KING:", "--max-tokens", "30"]
     first = generate(*args, "--seed", "1")
@@ -139,7 +121,7 @@ def seeds_decide_and_repeat():
         raise AssertionError("another seed, the same text")
 
 
-@test
+@suite.test
 def filters_reach_the_sampler():
     args = ["--prompt", "KING:", "--max-tokens", "30"]
     greedy = generate(*args, "--temperature", "0")
@@ -149,7 +131,7 @@ def filters_reach_the_sampler():
         raise AssertionError("the repetition penalty changes nothing")
 
 
-@test
+@suite.test
 def prompt_comes_from_standard_input_byte_for_byte():
     want = generate_json("--prompt", "ROMEO:\n", "--max-tokens", "5")
     got = generate_json("--prompt", "-", "--max-tokens", "5", data=b"ROMEO:\n")
@@ -159,7 +141,7 @@ def prompt_comes_from_standard_input_byte_for_byte():
     equal(len(shorter["prompt_ids"]) < len(want["prompt_ids"]), True, "the line feed counts")
 
 
-@test
+@suite.test
 def any_bytes_are_a_prompt():
     data = bytes(range(256))
     got = generate_json("--prompt", "-", "--max-tokens", "1", data=data[:200])
@@ -168,7 +150,7 @@ def any_bytes_are_a_prompt():
     equal(len(got["prompt_ids"]), 5)
 
 
-@test
+@suite.test
 def ids_instead_of_a_prompt():
     want = generate_json("--prompt", "First Citizen:", "--max-tokens", "8")
     got = generate_json("--ids", ",".join(map(str, want["prompt_ids"])), "--max-tokens", "8")
@@ -176,7 +158,7 @@ def ids_instead_of_a_prompt():
     equal(got["ids"], want["ids"])
 
 
-@test
+@suite.test
 def stop_strings_end_the_text():
     args = ["--prompt", recorded(SHIPPED)["prompt"], "--temperature", "0", "--max-tokens", "40"]
     whole = recorded(SHIPPED)["text"]
@@ -192,7 +174,7 @@ def stop_strings_end_the_text():
     equal(text(generate(*args, "--stop", "tell", "--stop", "man; but")), got["text"])
 
 
-@test
+@suite.test
 def the_end_of_the_context_ends_the_text():
     ids = ",".join(["65"] * 250)
     got = generate_json("--ids", ids, "--max-tokens", "100", "--seed", "3")
@@ -202,7 +184,7 @@ def the_end_of_the_context_ends_the_text():
     equal(len(got["ids"]), 3)
 
 
-@test
+@suite.test
 def the_end_token_is_not_an_id():
     with tempfile.TemporaryDirectory() as folder:
         for name in ("config.json", "vocab.json", "merges.txt", "model.safetensors"):
@@ -217,7 +199,7 @@ def the_end_token_is_not_an_id():
         equal(got["stop_reason"], "EOS")
 
 
-@test
+@suite.test
 def text_is_streamed_as_it_is_produced():
     read, write = os.pipe()
     process = subprocess.Popen([BIN, "generate", "--model", SHIPPED, "--prompt", "KING:", "--isa", "scalar",
@@ -237,7 +219,7 @@ def text_is_streamed_as_it_is_produced():
 
 # --- arguments ---
 
-@test
+@suite.test
 def ranges_and_messages_of_the_contract():
     prompt = ["generate", "--model", TINY, "--prompt", "a"]
     for args, message in ((["--max-tokens", "0"], "max_tokens must be at least 1"),
@@ -266,7 +248,7 @@ def ranges_and_messages_of_the_contract():
         equal(run(*prompt, *good).returncode, 0, " ".join(good))
 
 
-@test
+@suite.test
 def numbers_are_read_strictly():
     prompt = ["generate", "--model", TINY, "--prompt", "a"]
     for option in ("--max-tokens", "--top-k", "--seed", "--max-context"):
@@ -277,7 +259,7 @@ def numbers_are_read_strictly():
             fails(2, "is not a decimal number", *prompt, option, value)
 
 
-@test
+@suite.test
 def wrong_arguments_are_named():
     model = ["--model", TINY]
     fails(2, "either --prompt or --ids", "generate", *model)
@@ -298,7 +280,7 @@ def wrong_arguments_are_named():
     fails(2, "prompt id 512 is outside the vocabulary (0..=511)", "generate", *model, "--ids", "1,512")
 
 
-@test
+@suite.test
 def long_prompts_are_refused():
     fails(2, "prompt must be at most 64 tokens (got 65)", "generate", "--model", TINY, "--ids", ",".join(["1"] * 65))
     fails(2, "prompt must be at most 256 tokens (got ", "generate", "--prompt", "-", "--model", SHIPPED,
@@ -309,7 +291,7 @@ def long_prompts_are_refused():
     fails(2, "tokens", "generate", "--model", TINY, "--prompt", "-", data="é".encode() * 32768)
 
 
-@test
+@suite.test
 def names_in_messages_are_escaped():
     fails(1, "\\x1b[31mno\\nmodel", "generate", "--model", "\x1b[31mno\nmodel", "--prompt", "a")
     fails(2, "\\x1b[2J", "\x1b[2Jgenerate")
@@ -318,7 +300,7 @@ def names_in_messages_are_escaped():
 
 # --- types, processor, memory ---
 
-@test
+@suite.test
 def types_are_checked():
     prompt = ["generate", "--model", TINY, "--prompt", "a", "--max-tokens", "1"]
     for value in ("", "q4_k", "int8", "f32 ", "F", "q8"):
@@ -328,7 +310,7 @@ def types_are_checked():
         fails(2, "--kv-type: %s: expected f32 or f16" % value, *prompt, "--kv-type", value)
 
 
-@test
+@suite.test
 def wider_types_change_no_bit():
     args = ["--prompt", "KING:", "--max-tokens", "20"]
     want = generate_json(*args)["ids"]
@@ -336,7 +318,7 @@ def wider_types_change_no_bit():
         equal(generate_json(*args, *more)["ids"], want, " ".join(more))
 
 
-@test
+@suite.test
 def types_reach_the_model():
     seen = []
     for more in ((), ("--type", "q8_0"), ("--type", "q4_0"), ("--kv-type", "f16")):
@@ -366,7 +348,7 @@ def status_line(pid, key):
         return next(line for line in file if line.startswith(key + ":")).split(":")[1].strip()
 
 
-@test
+@suite.test
 def a_processor_is_chosen():
     allowed = os.sched_getaffinity(0)
     for cpu in (min(allowed), max(allowed)):
@@ -386,7 +368,7 @@ def a_processor_is_chosen():
         equal(status_line(worker.pid, "Cpus_allowed_list"), cpu_list(allowed), "without --cpu")
 
 
-@test
+@suite.test
 def a_processor_that_cannot_be_had_is_named():
     allowed = os.sched_getaffinity(0)
     message = "--cpu: %d is not available, allowed: " + cpu_list(allowed)
@@ -416,12 +398,12 @@ def sanitized():
         return b"__asan_init" in file.read()
 
 
-@test
+@suite.test
 def memory_is_locked():
     if sanitized():
-        return "SKIP the sanitizer makes mlockall do nothing"
+        raise Skip("the sanitizer makes mlockall do nothing")
     if not may_lock_anything():
-        return "SKIP this user may not lock memory"
+        raise Skip("this user may not lock memory")
     with Worker("--host", "127.0.0.1", "--mlock") as worker:
         locked = int(status_line(worker.pid, "VmLck").split()[0]) * 1024
         memory = worker.get("/health")[1]["memory_bytes"]
@@ -429,13 +411,12 @@ def memory_is_locked():
         equal(worker.run(max_tokens=3)[-1].name, "end")
     with Worker("--host", "127.0.0.1") as worker:
         equal(status_line(worker.pid, "VmLck"), "0 kB", "without --mlock")
-    return None
 
 
-@test
+@suite.test
 def memory_that_may_not_be_locked_is_an_error():
     if sanitized():
-        return "SKIP the sanitizer makes mlockall do nothing"
+        raise Skip("the sanitizer makes mlockall do nothing")
 
     def limit():
         ctypes.CDLL(None).prctl(24, CAP_IPC_LOCK, 0, 0, 0)  # PR_CAPBSET_DROP: root too keeps to the limit after exec
@@ -450,12 +431,11 @@ def memory_that_may_not_be_locked_is_an_error():
     for part in ("--mlock: cannot lock ", "RLIMIT_MEMLOCK is 1024 KiB", "ulimit -l", "CAP_IPC_LOCK"):
         has(errors[0], part)
     equal(any("Worker ready" in line["message"] for line in lines), False, "ready in spite of it")
-    return None
 
 
 # --- models ---
 
-@test
+@suite.test
 def missing_models_are_named():
     fails(1, "nowhere", "generate", "--model", "nowhere", "--prompt", "a")
     fails(1, "nowhere", "info", "--model", "nowhere")
@@ -463,13 +443,13 @@ def missing_models_are_named():
         fails(1, "config.json", "generate", "--model", folder, "--prompt", "a")
 
 
-@test
+@suite.test
 def a_path_to_the_weights_is_a_model():
     want = generate("--prompt", "a", "--max-tokens", "5", model=TINY)
     equal(generate("--prompt", "a", "--max-tokens", "5", model=TINY + "/model.safetensors"), want)
 
 
-@test
+@suite.test
 def the_shipped_model_is_found():
     model = os.path.abspath(SHIPPED)
     with tempfile.TemporaryDirectory() as folder:
@@ -489,7 +469,7 @@ def the_shipped_model_is_found():
 
 # --- info, version, help ---
 
-@test
+@suite.test
 def info_as_a_table():
     done = run("info", "--model", SHIPPED)
     equal(done.returncode, 0)
@@ -498,7 +478,7 @@ def info_as_a_table():
         has(out, part)
 
 
-@test
+@suite.test
 def info_as_json():
     got = json.loads(run("info", "--model", SHIPPED, "--json").stdout)
     equal(got["parameters"], 2025600)
@@ -517,7 +497,7 @@ def info_as_json():
                                                               "tokenizer_bytes")))
 
 
-@test
+@suite.test
 def info_counts_memory_for_a_context():
     got = json.loads(run("info", "--model", SHIPPED, "--json", "--context", "64").stdout)
     equal(got["memory"]["context"], 64)
@@ -526,7 +506,7 @@ def info_counts_memory_for_a_context():
     fails(2, "context must be at least 1", "info", "--model", SHIPPED, "--context", "0")
 
 
-@test
+@suite.test
 def version_names_build_and_versions():
     done = run("--version")
     equal(done.returncode, 0)
@@ -541,7 +521,7 @@ def version_names_build_and_versions():
     fails(2, "mmx", "--version", env={"LLORCH_ISA": "mmx"})
 
 
-@test
+@suite.test
 def every_command_explains_itself():
     done = run("--help")
     equal(done.returncode, 0)
@@ -555,7 +535,7 @@ def every_command_explains_itself():
         equal(own.stderr, b"")
 
 
-@test
+@suite.test
 def help_names_every_option():
     out = text(run("generate", "--help").stdout)
     for option in ("model", "prompt", "ids", "max-tokens", "temperature", "top-k", "top-p", "min-p", "repetition-penalty",
@@ -563,7 +543,7 @@ def help_names_every_option():
         has(out, "--" + option)
 
 
-@test
+@suite.test
 def unknown_commands_get_a_hint():
     fails(2, "did you mean generate?", "genrate")
     fails(2, "did you mean serve?", "server")
@@ -576,7 +556,7 @@ def unknown_commands_get_a_hint():
 
 # --- standard streams and signals ---
 
-@test
+@suite.test
 def a_full_or_closed_output_is_an_error():
     for args in (["generate", "--model", TINY, "--prompt", "a"], ["generate", "--model", TINY, "--prompt", "a", "--json"],
                  ["info", "--model", TINY], ["--version"], ["--help"], ["generate", "--help"]):
@@ -596,7 +576,7 @@ def a_full_or_closed_output_is_an_error():
         has(text(done.stderr), "standard output: ")
 
 
-@test
+@suite.test
 def a_closed_input_is_an_error():
     done = subprocess.run(["sh", "-c", 'exec "$0" "$@" <&-', BIN, "generate", "--model", TINY, "--prompt", "-"],
                           capture_output=True, timeout=60, check=False)
@@ -616,7 +596,7 @@ def interrupt(args, wait_for_output):
     return process.returncode, out, error, time.monotonic() - start
 
 
-@test
+@suite.test
 def interrupt_ends_with_130():
     # Waiting for standard input.
     status, out, error, seconds = interrupt(["generate", "--model", TINY, "--prompt", "-"], False)
@@ -654,19 +634,19 @@ def on_terminal(args, seconds=30):
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), out
 
 
-@test
+@suite.test
 def a_terminal_gets_a_line_end_and_no_early_progress():
     want = generate("--prompt", "KING:", "--max-tokens", "12", "--temperature", "0")
     try:
         status, out = on_terminal(["generate", "--model", SHIPPED, "--prompt", "KING:", "--max-tokens", "12",
                                    "--temperature", "0"])
     except OSError as error:
-        return "SKIP no terminal can be opened here (%s)" % error
+        raise Skip("no terminal can be opened here (%s)" % error) from error
     equal(status, 0)
     equal(out.replace(b"\r\n", b"\n"), want + b"\n")
 
 
-@test
+@suite.test
 def memory_that_runs_out_is_an_error():
     failures = 0
     for mebibytes in range(32, 5, -1):
@@ -674,7 +654,7 @@ def memory_that_runs_out_is_an_error():
                               check=False, preexec_fn=lambda size=mebibytes << 20: resource.setrlimit(
                                   resource.RLIMIT_AS, (size, size)))
         if b"AddressSanitizer" in done.stderr or b"shadow memory" in done.stderr:
-            return "SKIP the sanitizer needs the address space itself"
+            raise Skip("the sanitizer needs the address space itself")
         if done.returncode == 0:
             continue
         if done.returncode == 127 or done.returncode < 0 and not done.stderr:
@@ -685,10 +665,9 @@ def memory_that_runs_out_is_an_error():
         equal(done.stdout, b"")
         failures += 1
     equal(failures > 0, True, "a limit at which memory ran out")
-    return None
 
 
-@test
+@suite.test
 def vectors_of_the_tiny_model():
     """Prompts of the tokenizer's vectors, as bytes through standard input."""
     with open(TINY + "/reference/tokenizer_vectors.jsonl", encoding="utf-8") as file:
@@ -704,21 +683,4 @@ def vectors_of_the_tiny_model():
     equal(checked > 5, True, "vectors checked")
 
 
-def main():
-    failed = 0
-    print("1..%d" % len(TESTS))
-    for number, function in enumerate(TESTS, 1):
-        name = function.__name__.replace("_", " ")
-        try:
-            note = function()
-            print("ok %d - %s%s" % (number, name, " # " + note if note else ""))
-        except (AssertionError, OSError, ValueError, KeyError, subprocess.SubprocessError) as error:
-            failed += 1
-            print("not ok %d - %s" % (number, name))
-            print("# %s: %s" % (type(error).__name__, str(error).replace("\n", "\n# ")[:2000]))
-        sys.stdout.flush()
-    return 1 if failed else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+sys.exit(suite.run())

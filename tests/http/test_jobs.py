@@ -8,8 +8,8 @@ import sys
 import threading
 import time
 
-from harness import (JSON, SHAKESPEARE, SLOW, Stream, Suite, Worker, body_of, check, check_order, equal, run_program,
-                     text_of, tokens_of, within)
+from harness import (JSON, SHAKESPEARE, SLOW, Stream, Suite, Worker, body_of, check, check_order, check_unavailable,
+                     equal, run_program, text_of, tokens_of, within)
 
 suite = Suite()
 ENDLESS = {"prompt": "tokens=2000 delay=5", "max_tokens": 2000}
@@ -17,9 +17,7 @@ ENDLESS = {"prompt": "tokens=2000 delay=5", "max_tokens": 2000}
 
 def start(worker, **fields):
     """A running job: its first token has come."""
-    stream = worker.execute(**dict(ENDLESS, **fields))
-    stream.next_named("token")
-    return stream
+    return worker.start(**dict(ENDLESS, **fields))
 
 
 def collect_together(streams):
@@ -67,11 +65,7 @@ def queue_limit():
         streams = [start(w, job_id="0")] + [w.execute(job_id=str(i)) for i in (1, 2)]
         for s in streams[1:]:
             equal(s.wait_headers(), 200)
-        status, headers, body = w.request("POST", "/execute", body_of())
-        equal((status, headers["retry-after"]), (503, "1"))
-        answer = json.loads(body)
-        equal((answer["code"], answer["retriable"]), ("WORKER_UNHEALTHY", True))
-        check(answer["message"].startswith("Worker unhealthy: "), answer)
+        check_unavailable(w, True)
         w.cancel("1")
         again = w.execute(job_id="3")
         equal(again.wait_headers(), 200)
@@ -271,8 +265,7 @@ for way in ("FIN", "RST", "half close"):
 @suite.case("disconnect: a real job of the shipped model is dropped")
 def disconnect_real():
     w = suite.real()
-    stream = w.execute(job_id="real-gone", prompt="A", max_tokens=2048)
-    stream.next_named("token")
+    stream = w.start(job_id="real-gone", prompt="A", max_tokens=2048)
     stream.close()
     begin = time.monotonic()
     w.wait_state("ready")

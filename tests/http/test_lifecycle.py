@@ -12,8 +12,8 @@ import threading
 import time
 import urllib.request
 
-from harness import (BIN, SHAKESPEARE, SLOW, STUB, TINY, Stream, Suite, Worker, body_of, check, check_order, clean_environment,
-                     equal, free_port, run_program, tokens_of, within)
+from harness import (BIN, SHAKESPEARE, SLOW, STUB, TINY, Stream, Suite, Worker, body_of, check, check_order,
+                     check_unavailable, clean_environment, equal, free_port, run_program, tokens_of, within)
 
 suite = Suite()
 
@@ -579,9 +579,7 @@ def callback_timeout():
 
 
 def running(worker, **fields):
-    stream = worker.execute(**dict({"prompt": "tokens=2000 delay=10", "max_tokens": 2000}, **fields))
-    stream.next_named("token")
-    return stream
+    return worker.start(**dict({"prompt": "tokens=2000 delay=10", "max_tokens": 2000}, **fields))
 
 
 def check_idle_stop(number):
@@ -613,8 +611,7 @@ for number in (signal.SIGTERM, signal.SIGINT):
 @suite.case("SIGTERM: the real model's job finishes")
 def graceful_real():
     w = Worker()
-    stream = w.execute(prompt="A", max_tokens=120, temperature=0.0)
-    stream.next_named("token")
+    stream = w.start(prompt="A", max_tokens=120, temperature=0.0)
     w.signal(signal.SIGTERM)
     equal(stream.collect()[-1].name, "end")
     equal(w.wait(), 0)
@@ -634,12 +631,7 @@ def graceful_queue():
         error = events[1].data
         equal((events[0].data["job_id"], error["code"], error["retriable"]), (str(i), "CANCELLED", False))
         check("shutting down" in error["message"], error)
-    status, headers, body = w.request("POST", "/execute", body_of())
-    equal((status, headers["retry-after"]), (503, "1"))
-    answer = json.loads(body)
-    equal((answer["code"], answer["retriable"]), ("WORKER_UNHEALTHY", False))
-    check(answer["message"].startswith("Worker unhealthy: "), answer)
-    equal(w.request("POST", "/execute", body_of(job_id=""))[0], 400)
+    check_unavailable(w, False)
     equal(first.collect()[-1].name, "end")
     equal(w.wait(), 0)
 

@@ -159,8 +159,7 @@ def live_started():
 @suite.case("live: headers arrive before the job's turn")
 def live_headers():
     w = suite.stub()
-    first = w.execute(prompt="tokens=100 delay=5", max_tokens=100)
-    first.next_named("token")
+    first = w.start(prompt="tokens=100 delay=5", max_tokens=100)
     second = w.execute()
     second.wait_headers()
     within(second.headers_at - second.sent_at, 0, 0.1)
@@ -317,8 +316,7 @@ def same_sampled():
 def same_after_cancel():
     fields = {"prompt": "A", "max_tokens": 40, "temperature": 0.9, "seed": 7}
     first = timeless(suite.real().run(**fields))
-    stream = suite.real().execute(job_id="gone", prompt="B", max_tokens=200)
-    stream.next_named("token")
+    stream = suite.real().start(job_id="gone", prompt="B", max_tokens=200)
     stream.close()
     equal(timeless(suite.real().run(**fields)), first)
     with Worker() as w:
@@ -334,8 +332,7 @@ def other_seed():
 
 @suite.case("determinism: a worker that answers other requests meanwhile gives the same text")
 def same_under_load():
-    stream = suite.real().execute(**GREEDY)
-    stream.next_named("token")
+    stream = suite.real().start(**GREEDY)
     for _ in range(20):
         suite.real().get("/health")
     check(text_of(greedy_events()).endswith(text_of(stream.collect())), "text differs")
@@ -371,8 +368,7 @@ def prefix_reuse():
 def prefix_after_cancel():
     long_prompt = "the king and the queen and " * 4
     with Worker() as w:
-        stream = w.execute(job_id="gone", prompt=long_prompt, max_tokens=200)
-        stream.next_named("token")
+        stream = w.start(job_id="gone", prompt=long_prompt, max_tokens=200)
         w.cancel("gone")
         equal(stream.collect()[-1].name, "error")
         end = w.run(prompt=long_prompt, max_tokens=5)[-1].data
@@ -384,8 +380,7 @@ def prefix_after_cancel():
 @suite.case("prefix reuse: a job that was stopped before its start logs no tokens of the one before")
 def prefix_waiting():
     w = suite.stub()
-    first = w.execute(job_id="first", prompt="tokens=2000 delay=5 cached=3", max_tokens=2000)
-    first.next_named("token")
+    first = w.start(job_id="first", prompt="tokens=2000 delay=5 cached=3", max_tokens=2000)
     second = w.execute(job_id="second", prompt="a b c")
     second.wait_headers()
     w.cancel("second")

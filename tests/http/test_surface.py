@@ -5,7 +5,7 @@ import json
 import sys
 import time
 
-from harness import (SHAKESPEARE, UUID4, Suite, Worker, body_of, check, equal, raw_exchange, within)
+from harness import SHAKESPEARE, UUID4, Suite, Worker, body_of, check, check_unavailable, equal, raw_exchange, within
 
 suite = Suite()
 
@@ -110,8 +110,7 @@ def health_port():
 @suite.case("/health: busy while a job runs, ready after it")
 def health_busy():
     w = suite.stub()
-    stream = w.execute(prompt="tokens=100 delay=10", max_tokens=100)
-    stream.next_named("token")
+    stream = w.start(prompt="tokens=100 delay=10", max_tokens=100)
     equal(w.get("/health")[1]["state"], "busy")
     equal(w.get("/ready"), (200, {"state": "busy"}))
     stream.close()
@@ -121,8 +120,7 @@ def health_busy():
 @suite.case("/health: draining while the last job ends")
 def health_draining():
     w = Worker(stub=True)
-    stream = w.execute(prompt="tokens=50 delay=10", max_tokens=50)
-    stream.next_named("token")
+    stream = w.start(prompt="tokens=50 delay=10", max_tokens=50)
     w.signal(15)
     w.wait_log("Shutting down")
     equal(w.get("/health")[0], 200)
@@ -147,12 +145,7 @@ def starting():
         time.sleep(0.1)
     check(seen == sorted(seen) and 0 <= seen[0] < seen[-1] < 1, seen)
     equal(w.get("/live")[0], 200)
-    status, headers, body = w.request("POST", "/execute", body_of())
-    equal((status, headers["retry-after"]), (503, "1"))
-    answer = json.loads(body)
-    equal((answer["code"], answer["retriable"]), ("WORKER_UNHEALTHY", True))
-    check(answer["message"].startswith("Worker unhealthy: "), answer)
-    equal(w.request("POST", "/execute", body_of(job_id=""))[0], 400)
+    check_unavailable(w, True)
     w.wait_log("Worker ready, starting HTTP server")
     equal(w.get("/ready"), (200, {"state": "ready"}))
     equal(w.stop(), 0)

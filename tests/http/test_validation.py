@@ -245,8 +245,7 @@ def types_before_list():
 @suite.case("order of checks: the list before 503")
 def list_before_full_queue():
     with Worker("--queue", "0", stub=True) as w:
-        running = w.execute(prompt="tokens=1000 delay=10", max_tokens=1000)
-        running.next_named("token")
+        running = w.start(prompt="tokens=1000 delay=10", max_tokens=1000)
         equal(w.request("POST", "/execute", body_of(job_id=""))[0], 400)
         equal(w.request("POST", "/execute", body_of())[0], 503)
         running.close()

@@ -559,7 +559,7 @@ static void json_says_the_same(void **state)
 
 static int setup(void **state)
 {
-    return rig_setup(state) != 0 || setenv("TMPDIR", rig_dir, 1) != 0;
+    return make_folder(state) != 0 || setenv("TMPDIR", folder, 1) != 0;
 }
 
 int main(void)
@@ -581,5 +581,5 @@ int main(void)
     };
 
     cmocka_set_message_output(CM_OUTPUT_TAP);
-    return cmocka_run_group_tests_name("determinism", tests, setup, rig_teardown);
+    return cmocka_run_group_tests_name("determinism", tests, setup, leave_folder);
 }

@@ -199,8 +199,8 @@ static void the_script_of_a_choice_is_always_the_same(void **state)
 
     (void)state;
     for (int i = 0; i < 2; i++) {
-        const ChartHeat heat = {texts[i], texts[i], texts[i], texts[i], texts[i], texts[i],
-                                &cell,    1,        1,        0,        0};
+        const ChartHeat heat = {texts[i], texts[i], texts[i], texts[i], texts[i], texts[i], &cell,
+                                1,        1,        0,        0,        NULL,     0};
 
         chart_choice_begin(&outs[i], texts[i], texts[i], &heat);
         chart_choice_add(&outs[i], &heat);

@@ -31,14 +31,14 @@ static int load_models(void **state)
         load_model(&models[i], model_paths[i]);
     if (kernels_select(&right, NULL, &err) != ERR_OK)
         fail_msg("%s", err.msg);
-    return rig_setup(state);
+    return make_folder(state);
 }
 
 static int free_models(void **state)
 {
     for (int i = 0; i < n_models(); i++)
         gpt2_free(&models[i]);
-    return rig_teardown(state);
+    return leave_folder(state);
 }
 
 static VerifyResult verify_n(const Gpt2 *m, const Kernels *k, int n_ids)

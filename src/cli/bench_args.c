@@ -110,16 +110,6 @@ static ErrCode take_cases(BenchArgs *a, const char *text, Err *err)
     }
 }
 
-static ErrCode take_int(int *out, const char *option, const char *value, int min, int max, Err *err)
-{
-    int64_t n = 0;
-    const ErrCode code = cli_parse_int(option, value, min, max, &n, err);
-
-    if (code == ERR_OK)
-        *out = (int)n;
-    return code;
-}
-
 static ErrCode take_percent(double *out, const char *option, const char *value, Err *err)
 {
     float percent = 0.0f;
@@ -146,9 +136,9 @@ static ErrCode take_option(BenchArgs *a, int option, const char *value, Err *err
     case OPT_CASES:
         return take_cases(a, value, err);
     case OPT_ROUNDS:
-        return take_int(&a->rounds, "--rounds", value, 1, MAX_ROUNDS, err);
+        return cli_parse_i32("--rounds", value, 1, MAX_ROUNDS, &a->rounds, err);
     case OPT_CPU:
-        return take_int(&a->cpu, "--cpu", value, 0, INT32_MAX, err);
+        return cli_parse_i32("--cpu", value, 0, INT32_MAX, &a->cpu, err);
     case OPT_ISA:
         a->isa = value;
         return ERR_OK;

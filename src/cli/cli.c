@@ -131,6 +131,16 @@ ErrCode cli_parse_int(const char *option, const char *text, int64_t min, int64_t
     return ERR_OK;
 }
 
+ErrCode cli_parse_i32(const char *option, const char *text, int min, int max, int *out, Err *err)
+{
+    int64_t value = 0;
+    const ErrCode code = cli_parse_int(option, text, min, max, &value, err);
+
+    if (code == ERR_OK)
+        *out = (int)value;
+    return code;
+}
+
 ErrCode cli_parse_u64(const char *option, const char *text, uint64_t *out, Err *err)
 {
     char field[FIELD_BYTES];

@@ -80,6 +80,8 @@ const char *cli_isa(const char *given);
  * "--top-p: top_p must be at most 1.0 (got 3)". Errors: ERR_USAGE. */
 ErrCode cli_parse_int(const char *option, const char *text, int64_t min, int64_t max, int64_t *out,
                       Err *err) ERR_CHECK;
+ErrCode cli_parse_i32(const char *option, const char *text, int min, int max, int *out,
+                      Err *err) ERR_CHECK;
 ErrCode cli_parse_u64(const char *option, const char *text, uint64_t *out, Err *err) ERR_CHECK;
 /* A decimal number, rounded to float32 before the range test as the worker contract says. */
 ErrCode cli_parse_float(const char *option, const char *text, float min, float max, float *out,

@@ -2,19 +2,17 @@
  *
  * May include: common, eval, kernels, sampling. */
 #include <getopt.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "cli/cli.h"
 #include "cli/explain_report.h"
 #include "cli/loaded.h"
+#include "cli/prompt.h"
 #include "cli/sampling_option.h"
 #include "cli/type_option.h"
 #include "common/json.h"
 #include "eval/candidates.h"
 
-/* Of a prompt: more than any context holds. */
-enum { EXPLAIN_MAX_BYTES = 1 << 20, EXPLAIN_TOKENS = 20, EXPLAIN_MAX_TOKENS = 2048 };
+enum { EXPLAIN_TOKENS = 20, EXPLAIN_MAX_TOKENS = 2048 };
 
 static const char explain_help[] =
     "usage: llorch-cpud explain [--model PATH] (--prompt TEXT | --prompt-ids 1,2,3) [OPTION]...\n"
@@ -146,46 +144,6 @@ static ErrCode parse_args(ExplainArgs *a, int argc, char **argv, Err *err)
     return cli_no_operands(argc, argv, err);
 }
 
-static ErrCode encode(const Tokenizer *t, const char *text, size_t n, int32_t **ids, size_t *n_ids,
-                      Err *err)
-{
-    TokenizerScratch *scratch;
-
-    if (n == 0)
-        return err_set(err, ERR_USAGE, "--prompt: prompt must not be empty");
-    if (n > EXPLAIN_MAX_BYTES)
-        return err_set(err, ERR_USAGE, "--prompt: prompt must be at most %d bytes (got %zu)",
-                       EXPLAIN_MAX_BYTES, n);
-    scratch = tokenizer_scratch_new(n);
-    *ids = malloc(n * sizeof **ids);
-    if (scratch != NULL && *ids != NULL)
-        *n_ids = tokenizer_encode(t, scratch, text, n, false, *ids);
-    else
-        (void)err_set(err, ERR_MEMORY, "--prompt: out of memory");
-    tokenizer_scratch_free(scratch);
-    return err->code;
-}
-
-/* *ids is the caller's to free. */
-static ErrCode take_prompt(const ExplainArgs *a, const Tokenizer *t, int32_t **ids, size_t *n_ids,
-                           Err *err)
-{
-    char *text = NULL;
-    size_t n = 0;
-    ErrCode code;
-
-    if (a->prompt == NULL)
-        return cli_parse_ids("--prompt-ids", a->ids, tokenizer_vocab_size(t) - 1, EXPLAIN_MAX_BYTES,
-                             ids, n_ids, err);
-    if (strcmp(a->prompt, "-") != 0)
-        return encode(t, a->prompt, strlen(a->prompt), ids, n_ids, err);
-    code = cli_read_stdin(&text, &n, EXPLAIN_MAX_BYTES, err);
-    if (code == ERR_OK)
-        code = encode(t, text, n, ids, n_ids, err);
-    free(text);
-    return code;
-}
-
 static bool explain_progress(void *ctx, double fraction)
 {
     cli_progress(ctx, fraction);
@@ -208,18 +166,19 @@ static ErrCode print_report(const ExplainArgs *a, const ExplainReport *r, Err *e
 
 static ErrCode explain(const ExplainArgs *a, CliLoaded *l, Err *err)
 {
-    int32_t *ids = NULL;
-    size_t n_ids = 0;
+    CliPrompt prompt = {.text = NULL};
     Candidates found = {.rows = NULL};
-    ErrCode code = take_prompt(a, l->tokenizer, &ids, &n_ids, err);
+    ErrCode code = a->prompt != NULL
+                       ? cli_prompt_of_text(&prompt, "--prompt", a->prompt, "--prompt-ids", l, err)
+                       : cli_prompt_of_ids(&prompt, "--prompt-ids", a->ids, l, err);
 
     if (code == ERR_OK) {
         const CandidatesOptions options = {.model = &l->model,
                                            .k = l->k,
                                            .kv_type = a->kv_type,
                                            .n_vocab = tokenizer_vocab_size(l->tokenizer),
-                                           .prompt = ids,
-                                           .n_prompt = (int)n_ids,
+                                           .prompt = prompt.ids,
+                                           .n_prompt = prompt.n_ids,
                                            .with_prompt = a->prompt_tokens,
                                            .n_best = (int)a->n_best,
                                            .max_tokens = (int)a->n_tokens,
@@ -233,7 +192,7 @@ static ErrCode explain(const ExplainArgs *a, CliLoaded *l, Err *err)
             code = print_report(a, &(ExplainReport){&options, l->tokenizer, &found}, err);
     }
     candidates_free(&found);
-    free(ids);
+    cli_prompt_free(&prompt);
     return code;
 }
 

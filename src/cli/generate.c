@@ -124,16 +124,6 @@ static ErrCode add_stop(BackendRequest *r, const char *text, Err *err)
     return ERR_OK;
 }
 
-static ErrCode take_int(int *out, const char *option, const char *value, int min, int max, Err *err)
-{
-    int64_t n = 0;
-    const ErrCode code = cli_parse_int(option, value, min, max, &n, err);
-
-    if (code == ERR_OK)
-        *out = (int)n;
-    return code;
-}
-
 static ErrCode take_option(GenerateArgs *a, int option, const char *value, Err *err)
 {
     switch (option) {
@@ -155,17 +145,17 @@ static ErrCode take_option(GenerateArgs *a, int option, const char *value, Err *
     case OPT_STOP:
         return add_stop(&a->request, value, err);
     case OPT_MAX_TOKENS:
-        return take_int(&a->request.max_tokens, "--max-tokens", value, 1, BACKEND_MAX_NEW_TOKENS,
-                        err);
+        return cli_parse_i32("--max-tokens", value, 1, BACKEND_MAX_NEW_TOKENS,
+                             &a->request.max_tokens, err);
     case OPT_MAX_CONTEXT:
-        return take_int(&a->max_context, "--max-context", value, 1, INT32_MAX, err);
+        return cli_parse_i32("--max-context", value, 1, INT32_MAX, &a->max_context, err);
     case OPT_TYPE:
         a->has_type = true;
         return type_option_parse(value, &a->type, err);
     case OPT_KV_TYPE:
         return type_option_parse_kv(value, &a->kv_type, err);
     case OPT_CPU:
-        return take_int(&a->cpu, "--cpu", value, 0, INT32_MAX, err);
+        return cli_parse_i32("--cpu", value, 0, INT32_MAX, &a->cpu, err);
     default:
         return sampling_option_take(&a->request.sampling, option, value, err);
     }

@@ -24,9 +24,9 @@ static ErrCode load_tokenizer(CliLoaded *l, Err *err)
     return ERR_OK;
 }
 
-ErrCode cli_load(CliLoaded *l, const char *given, const char *isa, Err *err)
+static ErrCode load_model(CliLoaded *l, const char *given, const char *isa,
+                          const Gpt2LoadOptions *options, Err *err)
 {
-    const Gpt2LoadOptions options = {.progress = {cli_loaded_progress, l}};
     char path[CLI_PATH_BYTES];
     ErrCode code = cli_model_path(path, sizeof path, given, err);
 
@@ -35,8 +35,16 @@ ErrCode cli_load(CliLoaded *l, const char *given, const char *isa, Err *err)
     if (code != ERR_OK)
         return code;
     cli_progress_start(&l->progress, "loading the model");
-    code = gpt2_load(&l->model, path, &options, err);
+    code = gpt2_load(&l->model, path, options, err);
     cli_progress_clear(&l->progress);
+    return code;
+}
+
+ErrCode cli_load(CliLoaded *l, const char *given, const char *isa, Err *err)
+{
+    const Gpt2LoadOptions options = {.progress = {cli_loaded_progress, l}};
+    ErrCode code = load_model(l, given, isa, &options, err);
+
     if (code == ERR_OK)
         code = load_tokenizer(l, err);
     if (code != ERR_OK)
@@ -49,38 +57,19 @@ static bool text_progress(void *ctx, double fraction)
     return cli_loaded_progress(ctx, fraction) && !cli_interrupted();
 }
 
-static ErrCode load_text_tokenizer(CliLoaded *l, Err *err)
-{
-    const ErrCode code = tokenizer_load(&l->tokenizer, l->model.path, err);
-
-    if (code != ERR_OK)
-        return code;
-    if (tokenizer_vocab_size(l->tokenizer) > l->model.config.vocab_size)
-        return err_set(err, ERR_FORMAT, "%s: the tokenizer has %d tokens, the model only %d rows",
-                       l->model.path, tokenizer_vocab_size(l->tokenizer),
-                       l->model.config.vocab_size);
-    config_name_eos(&l->model.config, tokenizer_end_of_text(l->tokenizer));
-    return ERR_OK;
-}
-
 ErrCode cli_load_text(CliLoaded *l, const char *given, const char *isa, const KernType *type,
                       Err *err)
 {
     const Gpt2LoadOptions options = {.convert = type != NULL,
                                      .type = type != NULL ? *type : KERN_F32,
                                      .progress = {text_progress, l}};
-    char path[CLI_PATH_BYTES];
-    ErrCode code = cli_model_path(path, sizeof path, given, err);
+    ErrCode code = load_model(l, given, isa, &options, err);
 
     if (code == ERR_OK)
-        code = kernels_select(&l->k, cli_isa(isa), err);
-    if (code != ERR_OK)
-        return code;
-    cli_progress_start(&l->progress, "loading the model");
-    code = gpt2_load(&l->model, path, &options, err);
-    cli_progress_clear(&l->progress);
+        code = tokenizer_load(&l->tokenizer, l->model.path, err);
     if (code == ERR_OK)
-        code = load_text_tokenizer(l, err);
+        code = gpt2_fit_tokenizer(&l->model, tokenizer_vocab_size(l->tokenizer),
+                                  tokenizer_end_of_text(l->tokenizer), err);
     if (code != ERR_OK)
         cli_unload(l);
     return code;

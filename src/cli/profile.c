@@ -10,6 +10,7 @@
 #include "cli/cli.h"
 #include "cli/process.h"
 #include "cli/profile_measure.h"
+#include "cli/sampling_option.h"
 #include "cli/type_option.h"
 #include "profile/show.h"
 #include "report/output.h"
@@ -61,12 +62,6 @@ enum {
     OPT_PROMPT,
     OPT_PROMPT_IDS,
     OPT_TOKENS,
-    OPT_TEMPERATURE,
-    OPT_TOP_K,
-    OPT_TOP_P,
-    OPT_MIN_P,
-    OPT_PENALTY,
-    OPT_SEED,
     OPT_ISA,
     OPT_TYPE,
     OPT_KV_TYPE,
@@ -83,12 +78,7 @@ static const struct option profile_options[] = {
     {"prompt", required_argument, NULL, OPT_PROMPT},
     {"prompt-ids", required_argument, NULL, OPT_PROMPT_IDS},
     {"tokens", required_argument, NULL, OPT_TOKENS},
-    {"temperature", required_argument, NULL, OPT_TEMPERATURE},
-    {"top-k", required_argument, NULL, OPT_TOP_K},
-    {"top-p", required_argument, NULL, OPT_TOP_P},
-    {"min-p", required_argument, NULL, OPT_MIN_P},
-    {"repetition-penalty", required_argument, NULL, OPT_PENALTY},
-    {"seed", required_argument, NULL, OPT_SEED},
+    SAMPLING_OPTION_ROWS,
     {"isa", required_argument, NULL, OPT_ISA},
     {"type", required_argument, NULL, OPT_TYPE},
     {"kv-type", required_argument, NULL, OPT_KV_TYPE},
@@ -113,35 +103,6 @@ typedef struct {
 
 /* ---- Arguments ---- */
 
-static ErrCode take_int(int *out, const char *option, const char *value, int min, int max, Err *err)
-{
-    int64_t n = 0;
-    const ErrCode code = cli_parse_int(option, value, min, max, &n, err);
-
-    if (code == ERR_OK)
-        *out = (int)n;
-    return code;
-}
-
-static ErrCode take_sampling(SamplingParams *p, int option, const char *value, Err *err)
-{
-    switch (option) {
-    case OPT_TEMPERATURE:
-        return cli_parse_float("--temperature", value, 0.0f, 2.0f, &p->temperature, err);
-    case OPT_TOP_K:
-        return cli_parse_int("--top-k", value, 0, UINT32_MAX, &p->top_k, err);
-    case OPT_TOP_P:
-        return cli_parse_float("--top-p", value, 0.0f, 1.0f, &p->top_p, err);
-    case OPT_MIN_P:
-        return cli_parse_float("--min-p", value, 0.0f, 1.0f, &p->min_p, err);
-    case OPT_PENALTY:
-        return cli_parse_float("--repetition-penalty", value, 0.0f, 2.0f, &p->repetition_penalty,
-                               err);
-    default:
-        return cli_parse_u64("--seed", value, &p->seed, err);
-    }
-}
-
 static ErrCode take_option(ProfileArgs *a, int option, const char *value, Err *err)
 {
     ProfileSubject *s = &a->subject;
@@ -157,7 +118,7 @@ static ErrCode take_option(ProfileArgs *a, int option, const char *value, Err *e
         a->prompt_ids = value;
         return ERR_OK;
     case OPT_TOKENS:
-        return take_int(&s->n_tokens, "--tokens", value, 1, BACKEND_MAX_NEW_TOKENS, err);
+        return cli_parse_i32("--tokens", value, 1, BACKEND_MAX_NEW_TOKENS, &s->n_tokens, err);
     case OPT_ISA:
         s->isa = value;
         return ERR_OK;
@@ -167,12 +128,12 @@ static ErrCode take_option(ProfileArgs *a, int option, const char *value, Err *e
     case OPT_KV_TYPE:
         return type_option_parse_kv(value, &s->kv_type, err);
     case OPT_CPU:
-        return take_int(&a->cpu, "--cpu", value, 0, INT32_MAX, err);
+        return cli_parse_i32("--cpu", value, 0, INT32_MAX, &a->cpu, err);
     case OPT_LAYERS:
         a->layers = true;
         return ERR_OK;
     case OPT_COST:
-        return take_int(&s->n_pairs, "--cost", value, 1, MAX_PAIRS, err);
+        return cli_parse_i32("--cost", value, 1, MAX_PAIRS, &s->n_pairs, err);
     case OPT_JSON:
         a->json = true;
         return ERR_OK;
@@ -184,7 +145,7 @@ static ErrCode take_option(ProfileArgs *a, int option, const char *value, Err *e
         s->events = true;
         return ERR_OK;
     default:
-        return take_sampling(&s->sampling, option, value, err);
+        return sampling_option_take(&s->sampling, option, value, err);
     }
 }
 

@@ -108,16 +108,6 @@ const char *serve_options_help(void)
     return help_text;
 }
 
-static ErrCode parse_int(const char *option, const char *text, int min, int max, int *out, Err *err)
-{
-    int64_t value;
-    const ErrCode code = cli_parse_int(option, text, min, max, &value, err);
-
-    if (code == ERR_OK)
-        *out = (int)value;
-    return code;
-}
-
 static ErrCode parse_text(const char *option, const char *text, const char **out, Err *err)
 {
     if (*text == '\0')
@@ -174,15 +164,15 @@ static ErrCode apply(ServeOptions *o, int option, const char *text, Err *err)
     case OPT_MODEL:
         return parse_text("--model", text, &w->model_path, err);
     case OPT_PORT:
-        return parse_int("--port", text, 0, 65535, &w->port, err);
+        return cli_parse_i32("--port", text, 0, 65535, &w->port, err);
     case OPT_CALLBACK_URL:
         return parse_callback("--callback-url", text, &w->callback_url, err);
     case OPT_CALLBACK_MINIMAL:
         w->callback_minimal = true;
         return ERR_OK;
     case OPT_CALLBACK_RETRIES:
-        return parse_int("--callback-retries", text, 0, WORKER_MAX_CALLBACK_RETRIES,
-                         &w->callback_retries, err);
+        return cli_parse_i32("--callback-retries", text, 0, WORKER_MAX_CALLBACK_RETRIES,
+                             &w->callback_retries, err);
     case OPT_HOST:
         return parse_text("--host", text, &w->host, err);
     case OPT_URI:
@@ -190,12 +180,12 @@ static ErrCode apply(ServeOptions *o, int option, const char *text, Err *err)
     case OPT_MODEL_NAME:
         return parse_text("--model-name", text, &w->model_name, err);
     case OPT_MAX_CONTEXT:
-        return parse_int("--max-context", text, 1, MAX_INT_OPTION, &o->max_context, err);
+        return cli_parse_i32("--max-context", text, 1, MAX_INT_OPTION, &o->max_context, err);
     case OPT_QUEUE:
-        return parse_int("--queue", text, 0, WORKER_MAX_QUEUE, &w->queue_limit, err);
+        return cli_parse_i32("--queue", text, 0, WORKER_MAX_QUEUE, &w->queue_limit, err);
     case OPT_INFERENCE_TIMEOUT:
-        return parse_int("--inference-timeout-sec", text, 1, MAX_INT_OPTION,
-                         &w->inference_timeout_sec, err);
+        return cli_parse_i32("--inference-timeout-sec", text, 1, MAX_INT_OPTION,
+                             &w->inference_timeout_sec, err);
     case OPT_DEFER_HEADERS:
         w->defer_headers = true;
         return ERR_OK;
@@ -213,7 +203,7 @@ static ErrCode apply(ServeOptions *o, int option, const char *text, Err *err)
         o->no_prefix_cache = true;
         return ERR_OK;
     case OPT_CPU:
-        return parse_int("--cpu", text, 0, MAX_INT_OPTION, &o->cpu, err);
+        return cli_parse_i32("--cpu", text, 0, MAX_INT_OPTION, &o->cpu, err);
     case OPT_MLOCK:
         o->mlock = true;
         return ERR_OK;
@@ -248,7 +238,7 @@ static ErrCode fill_from_environment(ServeOptions *o, Err *err)
         return err->code;
     if (w->port == PORT_UNSET) {
         w->port = WORKER_DEFAULT_PORT;
-        if (port != NULL && parse_int("PORT", port, 0, 65535, &w->port, err) != ERR_OK)
+        if (port != NULL && cli_parse_i32("PORT", port, 0, 65535, &w->port, err) != ERR_OK)
             return err->code;
     }
     if (w->callback_url == NULL && url != NULL)

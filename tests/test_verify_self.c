@@ -393,6 +393,21 @@ static void weights_that_left_their_file_are_refused(void **state)
     gpt2_free(&m);
 }
 
+static void converted_weights_are_refused(void **state)
+{
+    const Gpt2LoadOptions as_f16 = {.convert = true, .type = KERN_F16};
+    const VerifyOptions options = {.reference = VERIFY_SELF};
+    VerifyResult r;
+    Gpt2 m = {.n_params = 0};
+    Err err = {0};
+
+    (void)state;
+    load_as(&m, TINY, &as_f16);
+    assert_int_equal(verify_run(&r, &m, NULL, right, &options, NULL, &err), ERR_UNSUPPORTED);
+    assert_has(err.msg, "h.0.attn.c_attn.weight was converted from F32 to F16");
+    gpt2_free(&m);
+}
+
 /* ---- Bounds ---- */
 
 static void too_long_a_prompt_is_refused(void **state)
@@ -480,6 +495,7 @@ int main(void)
         cmocka_unit_test(one_changed_weight_is_located),
         cmocka_unit_test(every_kind_of_file_is_read_back),
         cmocka_unit_test(weights_that_left_their_file_are_refused),
+        cmocka_unit_test(converted_weights_are_refused),
         cmocka_unit_test(too_long_a_prompt_is_refused),
         cmocka_unit_test(it_can_be_stopped),
         cmocka_unit_test(the_fault_is_the_last_thing_said),

@@ -37,8 +37,8 @@ typedef struct {
 /* Shows every stage of every layer to the sink, in the order in which they are computed. ids:
  * inside the vocabulary, no more than the model's context.
  *
- * Errors  ERR_IO, ERR_FORMAT, ERR_UNSUPPORTED (the model's file), ERR_MEMORY, ERR_LIMIT,
- *         ERR_CANCELLED. */
+ * Errors  ERR_IO, ERR_FORMAT, ERR_UNSUPPORTED (the model's file; weights that were
+ *         converted when they were loaded), ERR_MEMORY, ERR_LIMIT, ERR_CANCELLED. */
 ErrCode double_pass(const Gpt2 *m, const int32_t *ids, int n_ids, const DoubleSink *sink,
                     Err *err) ERR_CHECK;
 

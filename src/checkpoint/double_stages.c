@@ -102,12 +102,33 @@ static ErrCode start_with_bias(const DoubleWeights *w, const DoubleLinear *l, Do
     return ERR_OK;
 }
 
+/* Weights that were converted when they were loaded are other numbers than the file's: their errors
+ * would be the price of the conversion, not faults. */
+static ErrCode check_type(const DoubleWeights *w, const DoubleLinear *l, const DoubleWeight *weight,
+                          Err *err)
+{
+    const SourceTensor *t = &weight->tensor;
+    const KernType type = weight->panels.panels != NULL ? weight->panels.type
+                          : t->known                    ? t->type
+                                                        : KERN_F32;
+
+    if (type == l->type)
+        return ERR_OK;
+    return err_set(err, ERR_UNSUPPORTED,
+                   "%s: %s was converted from %s to %s when it was loaded; the double pass judges "
+                   "weights of the file's own type",
+                   w->m->path, l->weight, t->type_name != NULL ? t->type_name : "another type",
+                   kern_type_name(l->type));
+}
+
 ErrCode double_linear(const DoubleWeights *w, const DoubleLinear *l, DoubleField *y,
                       DoubleField *in, double *row, Err *err)
 {
     DoubleWeight weight;
     ErrCode code = double_weights_find(w, l->weight, l->n, l->k, l->projection, &weight, err);
 
+    if (code == ERR_OK)
+        code = check_type(w, l, &weight, err);
     y->n_rows = in->n_rows;
     y->n_cols = l->n;
     if (code == ERR_OK)

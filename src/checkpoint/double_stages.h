@@ -35,7 +35,7 @@ typedef struct {
 } DoubleLinear;
 
 /* y: [in->n_rows, n]; row: room for the widest row of weights. in->var is used up. Errors: those of
- * double_weights_find. */
+ * double_weights_find, ERR_UNSUPPORTED (the engine holds weights of another type than the file). */
 ErrCode double_linear(const DoubleWeights *w, const DoubleLinear *l, DoubleField *y,
                       DoubleField *in, double *row, Err *err) ERR_CHECK;
 

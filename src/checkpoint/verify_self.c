@@ -137,6 +137,8 @@ static void local(Walk *w, const DoubleTensor *t, const CompareView *ours)
         row->verdict = VERDICT_FAIL;
         compare_explain(text, &c, ours, &reference);
         verdict_set_note(row, "this stage alone: %.150s", text);
+    } else if (row->verdict == VERDICT_FAIL) {
+        verdict_set_note(row, "carried along; this stage by itself is right");
     }
     /* From here on with the engine's own numbers. */
     for (size_t i = 0; i < t->n_rows * t->n_cols; i++)

@@ -24,6 +24,7 @@ const CliCommand *cli_commands(void)
         {"tokenize", "turn text into token ids, and back", cli_tokenize},
         {"capture", "write every intermediate tensor as .npy", cli_capture},
         {"verify", "compare the model with recorded references", cli_verify},
+        {"diff", "compare two tensors, or two folders of them", cli_diff},
         {"info", "describe a model and the memory it needs", cli_info},
         {"quantize", "write a model as GGUF with smaller weights", cli_quantize},
         {"pack", "write a model as a file that is served at once", cli_pack},

@@ -7,12 +7,14 @@
 #include "checkpoint/determinism.h"
 #include "checkpoint/expect.h"
 #include "checkpoint/verify.h"
+#include "checkpoint/verify_html.h"
 #include "cli/cli.h"
 #include "cli/loaded.h"
 #include "cli/prompt.h"
 #include "cli/verify_determinism.h"
 #include "cli/verify_keep.h"
 #include "common/json.h"
+#include "report/output.h"
 #include "report/terminal.h"
 
 static const char verify_help[] =
@@ -40,6 +42,7 @@ static const char verify_help[] =
     "  --compare FILE     compare with a baseline: what fails, is missing or has an error above\n"
     "  --max-growth X     times the baseline's (default 2) makes the exit status 1\n"
     "  --json             one JSON object with all of it instead of a table\n"
+    "  --html FILE        also write a page with charts, error maps and attention\n"
     "  --isa NAME         instruction set: scalar, avx2 (default: the best, or LLORCH_ISA)\n"
     "  --help             this text\n"
     "\n"
@@ -63,6 +66,7 @@ enum {
     OPT_COMPARE,
     OPT_MAX_GROWTH,
     OPT_JSON,
+    OPT_HTML,
     OPT_ISA,
     EXIT_NOT_VALIDATED = 3
 };
@@ -80,12 +84,13 @@ static const struct option verify_options[] = {
     {"compare", required_argument, NULL, OPT_COMPARE},
     {"max-growth", required_argument, NULL, OPT_MAX_GROWTH},
     {"json", no_argument, NULL, OPT_JSON},
+    {"html", required_argument, NULL, OPT_HTML},
     {"isa", required_argument, NULL, OPT_ISA},
     {"help", no_argument, NULL, 'h'},
     {NULL, 0, NULL, 0}};
 
 typedef struct {
-    const char *model, *isa, *prompt, *prompt_ids;
+    const char *model, *isa, *prompt, *prompt_ids, *html;
     VerifyOptions options;
     VerifyDeterminism determinism; /* runs 0: not asked for */
     VerifyKeep keep;
@@ -102,11 +107,12 @@ static ErrCode check_args(const VerifyArgs *a, Err *err)
                        a->options.expect);
     if (a->prompt != NULL && a->prompt_ids != NULL)
         return err_set(err, ERR_USAGE, "give either --prompt or --prompt-ids");
-    if (a->determinism.runs > 0 && (reference != NULL || a->options.expect != NULL || a->stats ||
-                                    a->keep.save != NULL || a->keep.compare != NULL))
+    if (a->determinism.runs > 0 &&
+        (reference != NULL || a->options.expect != NULL || a->stats || a->html != NULL ||
+         a->keep.save != NULL || a->keep.compare != NULL))
         return err_set(err, ERR_USAGE,
                        "--determinism compares a model with itself: without --reference, --expect, "
-                       "--stats, --save and --compare");
+                       "--stats, --html, --save and --compare");
     if (prompt && reference != NULL && strcmp(reference, VERIFY_SELF) != 0)
         return err_set(err, ERR_USAGE,
                        "--prompt: the tensors of %.200s belong to a prompt of their own; "
@@ -147,6 +153,10 @@ static bool take_option(VerifyArgs *a, int option)
         return true;
     case OPT_JSON:
         a->json = true;
+        return true;
+    case OPT_HTML:
+        a->html = optarg;
+        a->options.keep_all = true; /* attention of every layer */
         return true;
     case OPT_ISA:
         a->isa = optarg;
@@ -290,6 +300,17 @@ static ErrCode print_result(const VerifyArgs *a, const VerifyResult *r, const Ve
     return code == ERR_OK ? cli_out_flush(err) : code;
 }
 
+static ErrCode write_page(const char *path, const VerifyResult *r, const VerifyMeta *meta, Err *err)
+{
+    JsonBuf page = {0};
+    ErrCode code;
+
+    verify_html(&page, r, meta);
+    code = report_write(path, &page, err);
+    json_buf_free(&page);
+    return code;
+}
+
 /* Everything that is shown or kept of a result; the exit status. */
 static int report(VerifyArgs *a, const VerifyResult *r, CliPrompt *prompt, const CliLoaded *l)
 {
@@ -297,10 +318,13 @@ static int report(VerifyArgs *a, const VerifyResult *r, CliPrompt *prompt, const
     Err err = {0};
     ErrCode code = verify_keep_compare(&a->keep, r, &err);
 
-    if (code == ERR_OK)
-        code = print_result(a, r, &meta, &err);
+    /* Files first, so that one that cannot be written is the only thing said. */
+    if (code == ERR_OK && a->html != NULL)
+        code = write_page(a->html, r, &meta, &err);
     if (code == ERR_OK)
         code = verify_keep_save(&a->keep, r, &meta, &err);
+    if (code == ERR_OK)
+        code = print_result(a, r, &meta, &err);
     return code == ERR_OK ? exit_status(a, r) : cli_fail(&err);
 }
 

@@ -277,7 +277,7 @@ ErrCode npy_parse(Npy *npy, const unsigned char *data, size_t size, const char *
         return err_set(err, ERR_FORMAT,
                        "%s: %zu bytes of data for a shape of %zu values of %d bytes", what,
                        n_present, h.n, h.type == NPY_F4 ? 4 : 8);
-    Npy made = {.n = h.n, .n_dims = h.n_dims};
+    Npy made = {.n = h.n, .n_dims = h.n_dims, .rounded = h.type == NPY_F8};
     memcpy(made.dims, h.dims, sizeof made.dims);
     /* h.n * 4 cannot overflow: that many bytes are there. */
     if (arena_init(&made.memory, h.n * sizeof(float), what, err) != ERR_OK)

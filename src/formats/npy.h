@@ -4,6 +4,7 @@
 #ifndef LLORCH_FORMATS_NPY_H
 #define LLORCH_FORMATS_NPY_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "common/arena.h"
@@ -17,6 +18,7 @@ typedef struct {
     size_t n;
     int n_dims; /* 0 for a scalar, which has n = 1 */
     size_t dims[NPY_MAX_DIMS];
+    bool rounded; /* the file holds float64 */
     Arena memory; /* owned */
 } Npy;
 

@@ -45,6 +45,9 @@ typedef struct {
     int rows, columns;
     int whole_rows, whole_columns; /* what the axes count where the cells are a reduced view; 0: as
                                       many as there are cells */
+    const char *const *panels;     /* [n_panels] names of small maps side by side, without numbers
+                                      on their axes; cells: [n_panels, rows, columns] ... */
+    int n_panels;                  /* ... or 0: one map */
 } ChartHeat;
 
 void chart_heat(JsonBuf *out, const ChartHeat *heat);

@@ -8,11 +8,19 @@
 #include "report/chart.h"
 #include "report/svg.h"
 
-enum { HEAT_LEVELS = 16, HEAT_LEFT = 52, HEAT_RIGHT = 10, HEAT_TOP = 24, HEAT_FOOT = 42 };
+enum {
+    HEAT_LEVELS = 16,
+    HEAT_LEFT = 52,
+    HEAT_RIGHT = 10,
+    HEAT_TOP = 24,
+    HEAT_FOOT = 42,
+    HEAT_PANEL = 160 /* units across a panel */
+};
 
 /* Where a map lies and how large its cells are. */
 typedef struct {
     int width;
+    double left, top;
     double cell_width, cell_height;
     double length, height; /* of all */
 } HeatRoom;
@@ -22,7 +30,9 @@ static HeatRoom room_of(const ChartHeat *heat)
 {
     const int columns = heat->columns > 0 ? heat->columns : 1,
               rows = heat->rows > 0 ? heat->rows : 1;
-    HeatRoom room = {.width = columns > rows + rows / 2 ? SVG_WIDE : SVG_SMALL};
+    HeatRoom room = {.width = columns > rows + rows / 2 ? SVG_WIDE : SVG_SMALL,
+                     .left = HEAT_LEFT,
+                     .top = HEAT_TOP};
 
     room.cell_width = fmin((double)(room.width - HEAT_LEFT - HEAT_RIGHT) / columns, 32.0);
     room.cell_height = fmin(room.cell_width, 0.9 * room.width / rows);
@@ -95,8 +105,8 @@ static void put_cells(JsonBuf *out, const ChartHeat *heat, const HeatRoom *room,
 {
     /* Moved down by half a cell, so that row r is the stroke at y = r. */
     svg_put(out, "<g class=\"cells\" transform=\"translate(");
-    json_buf_printf(out, "%d %.4f) scale(%.5f %.5f)\"", HEAT_LEFT, HEAT_TOP + room->cell_height / 2,
-                    room->cell_width, room->cell_height);
+    json_buf_printf(out, "%g %.4f) scale(%.5f %.5f)\"", room->left,
+                    room->top + room->cell_height / 2, room->cell_width, room->cell_height);
     if (!drawn) {
         json_buf_printf(out, " data-columns=\"%d\" data-hex=\"", heat->columns);
         put_hex(out, heat);
@@ -122,6 +132,45 @@ static void put_scale(JsonBuf *out, const ChartHeat *heat)
     svg_put(out, "</span></p>\n");
 }
 
+static void put_frame(JsonBuf *out, const HeatRoom *room)
+{
+    svg_put(out, "<path class=\"frame\" d=\"");
+    json_buf_printf(out, "M%g %gh%.2fv%.2fh%.2fz\"/>\n", room->left, room->top, room->length,
+                    room->height, -room->length);
+}
+
+static void put_panel(JsonBuf *out, const ChartHeat *heat, int i, bool drawn)
+{
+    const int columns = heat->columns > 0 ? heat->columns : 1;
+    const double cell = (double)HEAT_PANEL / columns;
+    const HeatRoom room = {.width = HEAT_PANEL + 2,
+                           .left = 1,
+                           .top = 1,
+                           .cell_width = cell,
+                           .cell_height = cell,
+                           .length = HEAT_PANEL,
+                           .height = cell * heat->rows};
+    ChartHeat one = *heat;
+
+    one.cells += (size_t)i * (size_t)heat->rows * (size_t)heat->columns;
+    svg_put(out, "<div>");
+    svg_begin(out, room.width, room.height + 2, heat->panels[i]);
+    put_cells(out, &one, &room, drawn);
+    put_frame(out, &room);
+    svg_end(out);
+    svg_text(out, heat->panels[i]);
+    svg_put(out, "</div>\n");
+}
+
+static void put_panels(JsonBuf *out, const ChartHeat *heat, bool drawn)
+{
+    svg_put(out, "<div class=\"panels\">\n");
+    for (int i = 0; i < heat->n_panels; i++)
+        put_panel(out, heat, i, drawn);
+    svg_put(out, "</div>\n");
+    put_scale(out, heat);
+}
+
 /* drawn: the cells as paths; else as text, for the script of a choice. */
 static void put_map(JsonBuf *out, const ChartHeat *heat, bool drawn)
 {
@@ -138,18 +187,24 @@ static void put_map(JsonBuf *out, const ChartHeat *heat, bool drawn)
         svg_label(out, HEAT_LEFT + room.length / 2, HEAT_TOP + room.height + 36, SVG_MIDDLE, "name",
                   heat->column_label);
     put_cells(out, heat, &room, drawn);
-    svg_put(out, "<path class=\"frame\" d=\"");
-    json_buf_printf(out, "M%d %dh%.2fv%.2fh%.2fz\"/>\n", HEAT_LEFT, HEAT_TOP, room.length,
-                    room.height, -room.length);
+    put_frame(out, &room);
     svg_end(out);
     put_scale(out, heat);
 }
 
+static void put_figure(JsonBuf *out, const ChartHeat *heat, bool drawn)
+{
+    svg_figure_begin(out, heat->id, !drawn, heat->caption);
+    if (heat->n_panels > 0)
+        put_panels(out, heat, drawn);
+    else
+        put_map(out, heat, drawn);
+    svg_figure_end(out);
+}
+
 void chart_heat(JsonBuf *out, const ChartHeat *heat)
 {
-    svg_figure_begin(out, heat->id, false, heat->caption);
-    put_map(out, heat, true);
-    svg_figure_end(out);
+    put_figure(out, heat, true);
 }
 
 /* The list itself is made by the script: who has no scripts sees no list that does nothing. All
@@ -170,7 +225,8 @@ static const char choice_script[] =
     "for(i=0;i<f.length;i++){o=d.createElement('option');"
     "o.textContent=f[i].querySelector('figcaption').textContent;s.appendChild(o)}\n"
     "s.onchange=function(){for(i=0;i<f.length;i++)f[i].hidden=i!=s.selectedIndex;"
-    "draw(f[s.selectedIndex].querySelector('g.cells'))};\n"
+    "var g=f[s.selectedIndex].querySelectorAll('g.cells');"
+    "for(i=0;i<g.length;i++)draw(g[i])};\n"
     "l.textContent=r.getAttribute('data-label');l.appendChild(s);r.insertBefore(l,r.firstChild)\n"
     "})()</script>\n";
 
@@ -186,9 +242,7 @@ void chart_choice_begin(JsonBuf *out, const char *id, const char *label, const C
 
 void chart_choice_add(JsonBuf *out, const ChartHeat *heat)
 {
-    svg_figure_begin(out, heat->id, true, heat->caption);
-    put_map(out, heat, false);
-    svg_figure_end(out);
+    put_figure(out, heat, false);
 }
 
 void chart_choice_end(JsonBuf *out)

@@ -10,7 +10,7 @@
 
 #define VARIABLES_LIGHT                                                                            \
     "--bg:#fff;--fg:#1c2024;--soft:#5b636b;--rule:#d9dde1;--band:#f5f6f7;"                         \
-    "--good:#0b6b3a;--bad:#b3261e;--good-bg:#e6f4ec;--bad-bg:#fbe9e7;--limit:#b3261e;"             \
+    "--good:#0b6b3a;--bad:#b3261e;--limit:#b3261e;"                                                \
     "--s0:#0072b2;--s1:#e69f00;--s2:#009e73;--s3:#cc79a7;"                                         \
     "--s4:#d55e00;--s5:#56b4e9;--s6:#6b6f75;--s7:#b8a800;"                                         \
     "--h1:#fde725;--h2:#d2e21b;--h3:#a5db36;--h4:#7ad151;--h5:#54c568;--h6:#35b779;"               \
@@ -19,7 +19,7 @@
 
 #define VARIABLES_DARK                                                                             \
     "--bg:#14171a;--fg:#e4e7ea;--soft:#9aa3ab;--rule:#363c42;--band:#1c2024;"                      \
-    "--good:#6fd69b;--bad:#ff8f85;--good-bg:#15301f;--bad-bg:#3a1a18;--limit:#ff8f85;"             \
+    "--good:#6fd69b;--bad:#ff8f85;--limit:#ff8f85;"                                                \
     "--s0:#3d9bd8;--s1:#e69f00;--s2:#1fb98c;--s3:#d68fb5;"                                         \
     "--s4:#e8743b;--s5:#86cdf3;--s6:#8d949b;--s7:#f0e442;"                                         \
     "--h1:#440154;--h2:#481a6c;--h3:#472f7d;--h4:#414487;--h5:#39568c;--h6:#31688e;"               \
@@ -83,6 +83,8 @@
     ".box{fill:currentColor;fill-opacity:.4;stroke:var(--bg);stroke-width:.7}\n"                   \
     ".cells path{fill:none;stroke-width:1;shape-rendering:crispEdges}\n"                           \
     ".cells .ends{stroke:var(--soft);stroke-width:1px;vector-effect:non-scaling-stroke}\n"         \
+    ".panels{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(45%,9rem),1fr));"      \
+    "gap:.75rem;max-width:760px;font-size:.875rem;color:var(--soft)}\n"                            \
     ".frame{fill:none;stroke:var(--soft);stroke-width:1}\n"                                        \
     ".legend,.scale{display:flex;flex-wrap:wrap;gap:.15rem 1rem;list-style:none;padding:0;"        \
     "margin:.25rem 0;font-size:.875rem;line-height:1.5;align-items:center}\n"                      \

@@ -167,6 +167,7 @@ static void growth_below_rounding_does_not_count(void **state)
     assert_int_equal(failures(1e-9, 1e-10, 3e-9, 3e-10, 1.0, 2.0), 0);
     assert_int_equal(failures(0.0, 0.0, 5e-8, 5e-8, 1.0, 2.0), 0);
     assert_int_equal(failures(0.0, 0.0, 7e-8, 5e-8, 1.0, 2.0), 1);
+    assert_int_equal(failures(1e-9, 1e-9, 5e-8, 1e-9, 1e-3, 2.0), 0);
     assert_int_equal(failures(1e-9, 1e-9, 7e-8, 1e-9, 1e-3, 2.0), 1);
     assert_int_equal(failures(1e-9, 1e-9, 5e-6, 1e-9, 100.0, 2.0), 0);
     assert_int_equal(failures(1e-9, 1e-9, 7e-6, 1e-9, 100.0, 2.0), 1);
@@ -365,8 +366,8 @@ static void impossible_rows_are_refused(void **state)
         "{\"name\":\"x\",\"verdict\":\"pass\",\"figures\":{\"max_abs\":-1,\"rms\":0}}",
         "{\"name\":\"x\",\"verdict\":\"pass\",\"figures\":{\"max_abs\":\"1\",\"rms\":0}}",
         "{\"name\":\"x\",\"verdict\":\"pass\",\"local\":[]}",
-        "{\"name\":\"0123456789012345678901234567890123456789012345678901234567890123\","
-        "\"verdict\":\"pass\"}",
+        ("{\"verdict\":\"pass\",\"name\":"
+         "\"01234567890123456789012345678901234567890123456789012345678901234\"}"),
     };
     VerifyBaseline b = {.n_rows = 0};
     Err err = {0};

@@ -282,7 +282,7 @@ static void the_limit_is_a_dashed_line_at_its_value(void **state)
 
 static void names_on_x_do_not_touch(void **state)
 {
-    static char texts[200][24];
+    static char texts[200][32];
     const char *names[200];
     double y[200];
     const ChartLine line = {"y", y};

@@ -83,7 +83,7 @@ static void text_equals_the_bytes_of_the_tokens(void **state)
 
     (void)state;
     assert_int_equal(tokenizer_load(&t, TINY, &err), ERR_OK);
-    for (int round = 0; round < 100; round++) {
+    for (int round = 0; round < (quick() ? 20 : 100); round++) {
         BackendRequest r = request("Speak", 40);
         size_t n = 0, n_want = 0;
 
@@ -290,7 +290,7 @@ static void stop_strings_across_tokens(void **state)
     int n_multibyte = 0;
 
     (void)state;
-    for (int round = 0; round < 60; round++) {
+    for (int round = 0; round < (quick() ? 10 : 60); round++) {
         BackendRequest r = request("Good morrow", 30);
 
         r.sampling.temperature = round % 3 == 0 ? 0.8f : 2.0f;

@@ -8,6 +8,7 @@
 #include "formats/safetensors.h"
 #include "formats/safetensors_write.h"
 #include "model/gpt2_pack.h"
+#include "quick.h"
 
 /* --- pack --- */
 
@@ -516,7 +517,7 @@ static void changed_bytes_do_no_harm(void **state)
     write_file(path, bytes, n);
     fd = open(path, O_WRONLY | O_CLOEXEC);
     assert_true(fd >= 0);
-    for (size_t i = 0; i < n; i += i < header ? 1 : 997) {
+    for (size_t i = 0; i < n; i += i < header ? (quick() ? 5 : 1) : 997) {
         const unsigned char bad = bytes[i] ^ changes[i % sizeof changes];
 
         assert_int_equal(pwrite(fd, &bad, 1, (off_t)i), 1);

@@ -150,8 +150,8 @@ Linear check_linear(const float *w, KernOrder order, const float *bias, int n_in
     const KernMatrix m = {.type = KERN_F32, .n = n_out, .k = n_in, .panels = panels};
     size_t bad;
 
-    need(kern_pack(panels, NULL, KERN_F32, (size_t)n_out, (size_t)n_in, 0, (size_t)n_out, w, KERN_F32, order,
-                   &bad),
+    need(kern_pack(panels, NULL, KERN_F32, (size_t)n_out, (size_t)n_in, 0, (size_t)n_out, w,
+                   KERN_F32, order, &bad),
          "weights", NULL);
     return (Linear){.w = m, .bias = bias};
 }
@@ -184,8 +184,8 @@ Gpt2Run *check_run(const Gpt2 *m, const Kernels *k, int n_ctx)
     Err err = {0};
 
     need(run != NULL, "run", NULL);
-    need(gpt2_run_init(run, m, k, n_ctx, n_ctx < GPT2_MAX_CHUNK ? n_ctx : GPT2_MAX_CHUNK, KERN_F32, &err) ==
-             ERR_OK,
+    need(gpt2_run_init(run, m, k, n_ctx, n_ctx < GPT2_MAX_CHUNK ? n_ctx : GPT2_MAX_CHUNK, KERN_F32,
+                       &err) == ERR_OK,
          "run", &err);
     check.runs[at] = run;
     return run;
@@ -202,7 +202,8 @@ KvCache *check_cache(int n_layers, int n_heads, int head_dim, int n_ctx)
     need(cache != NULL, "cache", NULL);
     need(kv_cache_plan(&total, KERN_F32, n_layers, n_heads, head_dim, n_ctx, &err) == ERR_OK &&
              arena_init(arena, total, "cache", &err) == ERR_OK &&
-             kv_cache_init(cache, arena, KERN_F32, n_layers, n_heads, head_dim, n_ctx, &err) == ERR_OK,
+             kv_cache_init(cache, arena, KERN_F32, n_layers, n_heads, head_dim, n_ctx, &err) ==
+                 ERR_OK,
          "cache", &err);
     check.caches[at] = cache;
     return cache;

@@ -96,8 +96,8 @@ static void borders(const CheckModel *m)
     CHECK_SAME_BITS(before_k, k->data, k->n, "%s: the last position can be written", m->name);
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         Err err = {0};
-        const ErrCode code =
-            kv_cache_write(cache, check_first_isa(), 0, bad[i].start, v->data, k->data, dim, bad[i].rows, &err);
+        const ErrCode code = kv_cache_write(cache, check_first_isa(), 0, bad[i].start, v->data,
+                                            k->data, dim, bad[i].rows, &err);
 
         kv_cache_read(cache, 0, got_k, got_v, n);
         CHECK(code == ERR_LIMIT && memcmp(got_k, before_k, k->n * sizeof *got_k) == 0 &&
@@ -140,15 +140,17 @@ static void ranges(const Kernels *isa)
 
             *x = cases[i].x;
             err = (Err){0};
-            (void)snprintf(want, sizeof want, "KV cache: layer 1, position %d: a %s%s", at / 2 / ROW,
-                           at % 2 == 0 ? "key" : "value", cases[i].fits ? "" : cases[i].text);
+            (void)snprintf(want, sizeof want, "KV cache: layer 1, position %d: a %s%s",
+                           at / 2 / ROW, at % 2 == 0 ? "key" : "value",
+                           cases[i].fits ? "" : cases[i].text);
             n_wrong += kv_cache_write(&f16, isa, 1, 0, rows[0], rows[1], ROW, N, &err) !=
                        (cases[i].fits ? ERR_OK : ERR_NUMERIC);
             n_wrong += !cases[i].fits && strncmp(err.msg, want, strlen(want)) != 0;
             n_wrong += kv_cache_write(f32, isa, 1, 0, rows[0], rows[1], ROW, N, &err) != ERR_OK;
             *x = kept;
         }
-    CHECK(n_wrong == 0, "%s: float16 refuses what it cannot hold, by name, at every place", isa->name);
+    CHECK(n_wrong == 0, "%s: float16 refuses what it cannot hold, by name, at every place",
+          isa->name);
     arena_free(&arena);
 }
 

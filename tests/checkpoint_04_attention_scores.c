@@ -23,8 +23,8 @@ static KvCache *cache_of(const float *k, int n_tokens, int n_heads, int head_dim
     KvCache *cache = check_cache(1, n_heads, head_dim, n_tokens);
     Err err = {0};
 
-    if (kv_cache_write(cache, check_first_isa(), 0, 0, k, k, (size_t)n_heads * (size_t)head_dim, n_tokens, &err) !=
-        ERR_OK)
+    if (kv_cache_write(cache, check_first_isa(), 0, 0, k, k, (size_t)n_heads * (size_t)head_dim,
+                       n_tokens, &err) != ERR_OK)
         check_bail("cache: %s", err.msg);
     return cache;
 }

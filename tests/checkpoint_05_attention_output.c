@@ -20,7 +20,8 @@ static KvCache *values_of(const CheckModel *m)
     KvCache *cache = check_cache(1, c->n_heads, c->head_dim, v->rows);
     Err err = {0};
 
-    if (kv_cache_write(cache, check_first_isa(), 0, 0, k->data, v->data, (size_t)c->dim, v->rows, &err) != ERR_OK)
+    if (kv_cache_write(cache, check_first_isa(), 0, 0, k->data, v->data, (size_t)c->dim, v->rows,
+                       &err) != ERR_OK)
         check_bail("cache: %s", err.msg);
     return cache;
 }

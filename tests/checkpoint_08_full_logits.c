@@ -117,7 +117,8 @@ static void mistakes(const CheckModel *m)
     char name[40];
     Gpt2 wrong = m->model;
 
-    CHECK(m->model.head.w.panels == m->model.embedding.wte.panels, "%s: the head is wte itself", m->name);
+    CHECK(m->model.head.w.panels == m->model.embedding.wte.panels, "%s: the head is wte itself",
+          m->name);
     CHECK(m->model.head.bias == NULL, "%s: the head has no bias", m->name);
     if (c->n_layers > 16)
         check_bail("%s: more than 16 blocks", m->name);

@@ -169,9 +169,9 @@ static void published(const char *variable, const char *name)
         check_true(false, "%s: %s", name, err.msg);
     for (int i = 0; i < result.table.n_rows; i++)
         if (result.table.rows[i].verdict != VERDICT_NOT_VALIDATED)
-            CHECK(result.table.rows[i].verdict == VERDICT_PASS, "%s: checkpoint %d: %s (%.3g, %s)", name,
-                  result.table.rows[i].checkpoint, result.table.rows[i].name, result.table.rows[i].figures.worst,
-                  result.table.rows[i].note);
+            CHECK(result.table.rows[i].verdict == VERDICT_PASS, "%s: checkpoint %d: %s (%.3g, %s)",
+                  name, result.table.rows[i].checkpoint, result.table.rows[i].name,
+                  result.table.rows[i].figures.worst, result.table.rows[i].note);
     verify_result_free(&result);
     tokenizer_free(tokenizer);
     gpt2_free(&model);

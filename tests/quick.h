@@ -1,6 +1,7 @@
 /* tests/quick.h: whether the long cases are to be shortened.
  *
- * LLORCH_TEST_QUICK is set where programs run ten times slower: in emulators and under sanitizers. */
+ * LLORCH_TEST_QUICK is set where programs run ten times slower: in emulators and under sanitizers.
+ */
 #ifndef LLORCH_TESTS_QUICK_H
 #define LLORCH_TESTS_QUICK_H
 

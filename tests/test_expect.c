@@ -369,8 +369,7 @@ static void wrong_weights(void)
     Err err = {0};
     int n_values = 0;
 
-    if (stat(gpt2_tokenizer, &st) != 0 || kernels_available(1) == NULL ||
-        quick()) {
+    if (stat(gpt2_tokenizer, &st) != 0 || kernels_available(1) == NULL || quick()) {
         /* 124 million parameters: minutes with scalar kernels or a sanitizer. */
         check_skip(stat(gpt2_tokenizer, &st) != 0 ? "no ../shared" : "slow here",
                    "random weights fail every recorded value");

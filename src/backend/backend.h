@@ -1,7 +1,9 @@
-/* backend/backend.h: what the worker and the command line know of inference: start a job, step it, stop it.
+/* backend/backend.h: what the worker and the command line know of inference: start a job, step it,
+ * stop it.
  *
- * A step does at most one prompt chunk or one token and returns. cpu_backend.c implements this over a GPT-2 model; the
- * tests have a stub. Only pointers cross this border, so that worker/ never sees a model.
+ * A step does at most one prompt chunk or one token and returns. cpu_backend.c implements this over
+ * a GPT-2 model; the tests have a stub. Only pointers cross this border, so that worker/ never sees
+ * a model.
  *
  * May include: common, sampling. */
 #ifndef LLORCH_BACKEND_BACKEND_H
@@ -28,14 +30,14 @@ typedef struct {
 } BackendText;
 
 typedef struct {
-    BackendText prompt;    /* used when prompt_ids is NULL */
+    BackendText prompt; /* used when prompt_ids is NULL */
     const int32_t *prompt_ids;
     size_t n_prompt_ids;
-    int max_tokens;        /* >= 1 */
+    int max_tokens; /* >= 1 */
     SamplingParams sampling;
     BackendText stops[BACKEND_MAX_STOPS];
     int n_stops;
-} BackendRequest;          /* borrowed during backend_start only */
+} BackendRequest; /* borrowed during backend_start only */
 
 typedef enum { STOP_NONE, STOP_MAX_TOKENS, STOP_EOS, STOP_SEQUENCE } StopReason;
 
@@ -47,13 +49,14 @@ typedef enum {
 
 typedef struct {
     StepKind kind;
-    int id;              /* STEP_TOKEN: the token; -1 for held text that an end of text released */
-    const char *text;    /* STEP_TOKEN: valid UTF-8, may be empty; valid until the next call */
+    int id;           /* STEP_TOKEN: the token; -1 for held text that an end of text released */
+    const char *text; /* STEP_TOKEN: valid UTF-8, may be empty; valid until the next call */
     size_t n_text;
-    StopReason reason;   /* STEP_END */
-    const char *matched; /* STEP_END with STOP_SEQUENCE: the stop string, valid until the next start */
+    StopReason reason; /* STEP_END */
+    const char
+        *matched; /* STEP_END with STOP_SEQUENCE: the stop string, valid until the next start */
     size_t n_matched;
-    int n_prompt_done;   /* prompt tokens that are in the cache, reused ones included */
+    int n_prompt_done; /* prompt tokens that are in the cache, reused ones included */
 } BackendStep;
 
 typedef struct {
@@ -61,38 +64,41 @@ typedef struct {
     const char *tokenizer_kind; /* "hf-json" */
     const char *quant_kind;     /* "F32" */
     int vocab_size;
-    int n_ctx;                  /* the smaller of the model's context and --max-context */
-    uint64_t model_bytes;       /* resident weights */
-    uint64_t memory_bytes;      /* model_bytes + KV cache + scratch */
+    int n_ctx;             /* the smaller of the model's context and --max-context */
+    uint64_t model_bytes;  /* resident weights */
+    uint64_t memory_bytes; /* model_bytes + KV cache + scratch */
 } BackendInfo;
 
 typedef struct Backend Backend;
 
-/* One implementation of a backend. All functions get the Backend; only free may be called on a half-built one. */
+/* One implementation of a backend. All functions get the Backend; only free may be called on a
+ * half-built one. */
 typedef struct {
     const BackendInfo *(*info)(const Backend *b);
 
-    /* Token count of a prompt, for the context limit of a request; -1 when it has more bytes than any valid prompt. */
+    /* Token count of a prompt, for the context limit of a request; -1 when it has more bytes than
+     * any valid prompt. */
     int (*count_tokens)(Backend *b, BackendText prompt);
 
-    /* Begins a job; a job that was running is dropped. What an earlier job left in the cache may be reused, as far as it
-     * changes no bit of the result. Errors: ERR_LIMIT (prompt empty or longer than n_ctx). */
+    /* Begins a job; a job that was running is dropped. What an earlier job left in the cache may be
+     * reused, as far as it changes no bit of the result. Errors: ERR_LIMIT (prompt empty or longer
+     * than n_ctx). */
     ErrCode (*start)(Backend *b, const BackendRequest *request, Err *err);
 
-    /* At most one chunk or token. tap: may be NULL; its yield may end the step with ERR_CANCELLED. After an error the job is
-     * over. Errors: ERR_CANCELLED, ERR_NUMERIC, ERR_MEMORY. */
+    /* At most one chunk or token. tap: may be NULL; its yield may end the step with ERR_CANCELLED.
+     * After an error the job is over. Errors: ERR_CANCELLED, ERR_NUMERIC, ERR_MEMORY. */
     ErrCode (*step)(Backend *b, const Tap *tap, BackendStep *out, Err *err);
 
     /* Drops the job; allowed at any time between steps. */
     void (*cancel)(Backend *b);
 
-    /* Of the job started last: its prompt's tokens, and how many of them were not computed because an earlier job left
-     * them in the cache. */
+    /* Of the job started last: its prompt's tokens, and how many of them were not computed because
+     * an earlier job left them in the cache. */
     int (*n_prompt_tokens)(const Backend *b);
     int (*n_cached_tokens)(const Backend *b);
 
-    /* May be NULL. One piece of preparation, a millisecond at most, to be called while nothing else is to be done; false
-     * when nothing is left. Jobs do not depend on it. */
+    /* May be NULL. One piece of preparation, a millisecond at most, to be called while nothing else
+     * is to be done; false when nothing is left. Jobs do not depend on it. */
     bool (*idle)(Backend *b);
 
     void (*free)(Backend *b);

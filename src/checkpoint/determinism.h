@@ -56,13 +56,13 @@ typedef enum { DETERMINISM_SAME, DETERMINISM_DIFFERS, DETERMINISM_NOT_RUN } Dete
 typedef struct {
     const char *way, *isa; /* static */
     DeterminismVerdict verdict;
-    int runs;                          /* done; the last one is the one that differs, if any does */
-    uint64_t hash;                     /* of all logits in order (bits_hash.h), of the last run */
-    int n_differ;                      /* logits of that run with other bits; the first of them: */
-    int position;                      /* 0-based */
-    int token;                         /* which logit */
-    float ours;                        /* NaN where nothing was computed */
-    float expected;                    /* what the first way of all gave */
+    int runs;                 /* done; the last one is the one that differs, if any does */
+    uint64_t hash;            /* of all logits in order (bits_hash.h), of the last run */
+    int n_differ;             /* logits of that run with other bits; the first of them: */
+    int position;             /* 0-based */
+    int token;                /* which logit */
+    float ours;               /* NaN where nothing was computed */
+    float expected;           /* what the first way of all gave */
     char note[ERR_MSG_BYTES]; /* why it was not run; else empty */
 } DeterminismRow;
 

@@ -91,7 +91,13 @@ void dump_list_weights(const Gpt2 *m, DumpWeight weights[DUMP_WEIGHTS])
     const size_t dim = (size_t)m->config.dim, n_vocab = (size_t)m->config.vocab_size;
     const DumpWeight all[DUMP_WEIGHTS] = {
         {"token_embeddings", 1, 2, {n_vocab, dim}, NULL, &m->embedding.wte, DUMP_OUT_IN},
-        {"position_embeddings", 1, 2, {(size_t)m->config.n_ctx, dim}, m->embedding.wpe, NULL, DUMP_PLAIN},
+        {"position_embeddings",
+         1,
+         2,
+         {(size_t)m->config.n_ctx, dim},
+         m->embedding.wpe,
+         NULL,
+         DUMP_PLAIN},
         vector(1, "h0_ln_1_weight", b->ln_1.gamma, b->ln_1.dim),
         vector(1, "h0_ln_1_bias", b->ln_1.beta, b->ln_1.dim),
         projection(2, "h0_c_attn_weight", qkv),

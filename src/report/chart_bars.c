@@ -7,7 +7,7 @@
 #include "report/chart.h"
 #include "report/svg.h"
 
-enum { HISTOGRAM_HEIGHT = 220, STACKED_HEIGHT = 340, COUNT_BYTES = 32 };
+enum { HISTOGRAM_HEIGHT = 220, STACKED_HEIGHT = 340, COUNT_BYTES = 32, BAR_MOST = 60 };
 
 /* "M x y h w v h ... z" from the foot up; nothing for a height that is too small to see. */
 static void put_bar(JsonBuf *out, double x, double width, double top, double bottom)
@@ -137,7 +137,7 @@ static void put_part(JsonBuf *out, const SvgPlot *plot, const double *values, in
                      int n_parts, int k)
 {
     const double pitch = (plot->right - plot->left) / n_bars;
-    const double width = pitch * (pitch > 4 ? 0.85 : 1.0);
+    const double width = fmin(pitch * (pitch > 4 ? 0.85 : 1.0), BAR_MOST);
 
     for (int i = 0; i < n_bars; i++) {
         const double below = sum_below(values, n_parts, i, k);
@@ -153,7 +153,7 @@ void chart_stacked(JsonBuf *out, const ChartAxes *axes, const char *const *part_
                    const double *values, int n_bars, int n_parts)
 {
     SvgPlot plot = {.width = SVG_WIDE,
-                    .left = 62,
+                    .left = 66,
                     .right = SVG_WIDE - 14,
                     .top = 30,
                     .bottom = STACKED_HEIGHT - 50};

@@ -78,16 +78,18 @@ static void put_ticks(JsonBuf *out, const HeatRoom *room, int n, double length, 
 {
     const double apart = of_rows ? 26.0 : 60.0; /* as near as two numbers may stand */
     const double step = fmax(axis_nice(n * apart / fmax(length, 1.0)), 1.0);
+    double edge = 0.0;
     char text[SVG_TEXT_BYTES];
 
-    for (double i = 0.0; i < n; i += step) {
-        const double at = length * (i + 0.5) / n;
+    for (int k = 0; k * step < n; k++) {
+        const double at = length * (k * step + 0.5) / n;
 
-        (void)snprintf(text, sizeof text, "%.0f", i);
+        (void)snprintf(text, sizeof text, "%.0f", k * step);
         if (of_rows)
             svg_label(out, HEAT_LEFT - 6, HEAT_TOP + at + 4.5, SVG_END, NULL, text);
         else
-            svg_tick_label(out, HEAT_LEFT + at, HEAT_TOP + room->height + 17, room->width, text);
+            svg_tick_label(out, HEAT_LEFT + at, HEAT_TOP + room->height + 17, room->width, &edge,
+                           text);
     }
 }
 

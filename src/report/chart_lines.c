@@ -110,7 +110,7 @@ void chart_lines(JsonBuf *out, const ChartAxes *axes, const ChartLine *lines, in
 {
     const AxisRange range = range_of(axes, lines, n_lines);
     const SvgPlot plot = {.width = SVG_WIDE,
-                          .left = 62,
+                          .left = 66,
                           .right = SVG_WIDE - 14,
                           .top = 30,
                           .bottom = LINES_HEIGHT - 50,

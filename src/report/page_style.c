@@ -10,7 +10,7 @@
 
 #define VARIABLES_LIGHT                                                                            \
     "--bg:#fff;--fg:#1c2024;--soft:#5b636b;--rule:#d9dde1;--band:#f5f6f7;"                         \
-    "--good:#0b6b3a;--bad:#b3261e;--good-bg:#e6f4ec;--bad-bg:#fbe9e7;--limit:#b3261e;"             \
+    "--good:#0b6b3a;--bad:#b3261e;--limit:#b3261e;"                                                \
     "--s0:#0072b2;--s1:#e69f00;--s2:#009e73;--s3:#cc79a7;"                                         \
     "--s4:#d55e00;--s5:#56b4e9;--s6:#6b6f75;--s7:#b8a800;"                                         \
     "--h1:#fde725;--h2:#d2e21b;--h3:#a5db36;--h4:#7ad151;--h5:#54c568;--h6:#35b779;"               \
@@ -19,7 +19,7 @@
 
 #define VARIABLES_DARK                                                                             \
     "--bg:#14171a;--fg:#e4e7ea;--soft:#9aa3ab;--rule:#363c42;--band:#1c2024;"                      \
-    "--good:#6fd69b;--bad:#ff8f85;--good-bg:#15301f;--bad-bg:#3a1a18;--limit:#ff8f85;"             \
+    "--good:#6fd69b;--bad:#ff8f85;--limit:#ff8f85;"                                                \
     "--s0:#3d9bd8;--s1:#e69f00;--s2:#1fb98c;--s3:#d68fb5;"                                         \
     "--s4:#e8743b;--s5:#86cdf3;--s6:#8d949b;--s7:#f0e442;"                                         \
     "--h1:#440154;--h2:#481a6c;--h3:#472f7d;--h4:#414487;--h5:#39568c;--h6:#31688e;"               \
@@ -72,7 +72,7 @@
     "@media (max-width:600px){.wide text{font-size:16px}.small text{font-size:13px}}\n"            \
     ".plot line{stroke:var(--rule)}.plot .axis{stroke:var(--soft)}\n"                              \
     ".plot .limit{stroke:var(--limit);stroke-width:1.5;stroke-dasharray:6 4}\n"                    \
-    ".plot .limit-text{fill:var(--limit)}\n"                                                       \
+    ".plot .limit-text{fill:var(--limit);paint-order:stroke;stroke:var(--bg);stroke-width:3px}\n"  \
     ".line{fill:none;stroke:currentColor;stroke-width:1.75;stroke-linejoin:round}\n"               \
     ".dash1{stroke-dasharray:7 3}.dash2{stroke-dasharray:2 3}.dash3{stroke-dasharray:9 3 2 3}\n"   \
     ".mark,.part{fill:currentColor}\n"                                                             \

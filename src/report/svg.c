@@ -40,8 +40,7 @@ void svg_number(JsonBuf *out, double v)
 {
     char text[SVG_TEXT_BYTES];
 
-    /* A chart is some hundred units wide; 0.004 would print as -0 below zero. */
-    if (!(fabs(v) >= 0.005 && fabs(v) < 1e6))
+    if (fabs(v) < 0.005) /* not "-0" */
         v = 0.0;
     (void)snprintf(text, sizeof text, "%.2f", v);
     trim_zeros(text);
@@ -136,11 +135,15 @@ void svg_label(JsonBuf *out, double x, double y, SvgAnchor anchor, const char *c
     svg_put(out, "</text>\n");
 }
 
-void svg_tick_label(JsonBuf *out, double x, double y, int width, const char *text)
+void svg_tick_label(JsonBuf *out, double x, double y, int width, double *edge, const char *text)
 {
-    const double half = (double)text_utf8_count(text, strlen(text)) *
-                        (width > SVG_SMALL ? SVG_CHAR : SVG_SMALL_CHAR) / 2;
+    const double each = width > SVG_SMALL ? SVG_CHAR : SVG_SMALL_CHAR;
+    const double half = (double)text_utf8_count(text, strlen(text)) * each / 2;
+    const double from = fmax(0.0, fmin(x - half, width - 2 * half));
 
+    if (from < *edge)
+        return;
+    *edge = from + 2 * half + each / 2;
     if (x - half < 0)
         svg_label(out, 0, y, SVG_START, NULL, text);
     else if (x + half > width)

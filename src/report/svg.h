@@ -39,8 +39,9 @@ typedef enum { SVG_START, SVG_MIDDLE, SVG_END } SvgAnchor;
 
 void svg_label(JsonBuf *out, double x, double y, SvgAnchor anchor, const char *class_name,
                const char *text);
-/* Centred on x, but kept between 0 and width. */
-void svg_tick_label(JsonBuf *out, double x, double y, int width, const char *text);
+/* Centred on x, but kept between 0 and width; left out where it would touch the one before, whose
+ * end is *edge (at first: 0). */
+void svg_tick_label(JsonBuf *out, double x, double y, int width, double *edge, const char *text);
 
 /* A number for people: "0.25", "1e-5", "inf". */
 void svg_value(char out[SVG_TEXT_BYTES], double v);

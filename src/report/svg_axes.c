@@ -34,12 +34,13 @@ void axis_range_add(AxisRange *range, double v)
 
 double axis_nice(double v)
 {
+    static const double nice[] = {1.0, 2.0, 5.0};
     const double power = pow(10.0, floor(log10(v)));
 
     /* A hair of tolerance: 0.3 / 3 is not quite 0.1. */
-    for (double m = 1.0; m < 10.0; m = m == 2.0 ? 5.0 : m * 2.0)
-        if (m * power >= v * (1.0 - 1e-9))
-            return m * power;
+    for (size_t i = 0; i < sizeof nice / sizeof nice[0]; i++)
+        if (nice[i] * power >= v * (1.0 - 1e-9))
+            return nice[i] * power;
     return 10.0 * power;
 }
 
@@ -217,6 +218,7 @@ static int places_per_name(const SvgPlot *plot, const ChartAxes *axes)
 void plot_x_axis(JsonBuf *out, const SvgPlot *plot, const ChartAxes *axes, bool slots)
 {
     char name[4 * AXIS_NAME_CHARS + 8];
+    double edge = 0.0;
     int step = axes->n > 0 ? places_per_name(plot, axes) : 1, start = 0;
 
     if (axes->x_names == NULL && axes->n > 0) {
@@ -228,7 +230,8 @@ void plot_x_axis(JsonBuf *out, const SvgPlot *plot, const ChartAxes *axes, bool 
     }
     for (int i = start; i < axes->n; i += step) {
         name_of(name, axes, i);
-        svg_tick_label(out, plot_x(plot, i, axes->n, slots), plot->bottom + 20, plot->width, name);
+        svg_tick_label(out, plot_x(plot, i, axes->n, slots), plot->bottom + 20, plot->width, &edge,
+                       name);
     }
     if (axes->x_label != NULL)
         svg_label(out, (plot->left + plot->right) / 2, plot->bottom + 41, SVG_MIDDLE, "name",

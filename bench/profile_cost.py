@@ -3,10 +3,10 @@
 
 usage: bench/profile_cost.py [--without BIN] [--pairs N] [--model PATH] [--cpu N]
 
-on   pairs of runs with and without the profile, in turns, in one process: llorch-cpud profile --cost. Median of the pairs'
+on   300 pairs of runs with and without the profile, in turns, in one process: llorch-cpud profile --cost. Median of their
      ratios of the middle token's latency; bound 1.03.
 off  needs --without BIN: the program built from a commit without marks. Instructions of all passes of a prompt and 64
-     tokens, counted by valgrind --tool=callgrind, and pairs of runs of the two programs in turns: median of the ratios of
+     tokens, counted by valgrind --tool=callgrind, and N pairs (60) of runs of the two programs in turns: median of the ratios of
      the time to decode. Bound of the instructions' ratio: 1.005; that of the times is told, and too noisy for a bound.
 
 LLORCH_BIN: the program, build/llorch-cpud. Exit status 1 when a bound is exceeded.
@@ -22,6 +22,7 @@ import sys
 BIN = os.environ.get("LLORCH_BIN", "build/llorch-cpud")
 PROMPT = "ROMEO: But soft, what light through yonder window breaks?"
 ON_BOUND, OFF_BOUND = 1.03, 1.005
+ON_PAIRS = 300  # of some 10 ms each
 
 
 def output(command):
@@ -32,7 +33,7 @@ def output(command):
 
 
 def cost_on(args):
-    command = [BIN, "profile", "--model", args.model, "--prompt", PROMPT, "--cost", str(args.pairs), "--json"]
+    command = [BIN, "profile", "--model", args.model, "--prompt", PROMPT, "--cost", str(ON_PAIRS), "--json"]
     cost = json.loads(output(command + (["--cpu", str(args.cpu)] if args.cpu is not None else [])).stdout)["cost"]
     print("on   time of a token           %.4f (median of %d pairs, %.4f to %.4f; bound %.3f)" %
           (cost["ratio"], cost["pairs"], cost["least"], cost["most"], ON_BOUND))

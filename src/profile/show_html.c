@@ -263,6 +263,7 @@ static void add_phase_table(JsonBuf *out, const ProfileReport *r, ProfilePhase p
     static const char *const headings[] = {
         "part",  "calls", "ms",      "mean \xc2\xb5s", "min \xc2\xb5s", "max \xc2\xb5s",
         "share", "GB/s",  "of read", "GFLOP/s",        "of FMA"};
+    uint64_t sum = 0;
 
     page_table_begin(out, headings, "lrrrrrrrrrr", 11);
     for (int part = 0; part < PROFILE_PARTS; part++) {
@@ -270,13 +271,18 @@ static void add_phase_table(JsonBuf *out, const ProfileReport *r, ProfilePhase p
 
         if (row.time.calls > 0)
             add_row(out, r, part, &row);
+        sum += row.time.total_ns;
     }
     page_row_begin(out);
     page_cell(out, CELL_PLAIN, "sum");
     page_cell(out, CELL_PLAIN, "%s", "");
-    page_cell(out, CELL_PLAIN, "%.3f", ms(r->profile->phase_ns[phase]));
-    for (int i = 3; i < 11; i++)
-        page_cell(out, CELL_PLAIN, "%s", i == 6 ? "100.0 %" : "");
+    page_cell(out, CELL_PLAIN, "%.3f", ms(sum));
+    for (int i = 0; i < 3; i++)
+        page_cell(out, CELL_PLAIN, "%s", "");
+    page_cell(out, CELL_PLAIN, "%.1f %%",
+              100.0 * (double)sum / (double)r->profile->phase_ns[phase]);
+    for (int i = 0; i < 4; i++)
+        page_cell(out, CELL_PLAIN, "%s", "");
     page_row_end(out);
     page_table_end(out);
 }

@@ -129,6 +129,7 @@ static void tiny_model_agrees(void **state)
     add_copies(&s);
     assert_int_equal(s.o.n_copies, 2);
     s.o.runs = 100;
+    s.o.n_ids = quick() ? 16 : s.o.n_ids;
     run(&s);
     assert_agree(&s);
     assert_int_equal(all_runs(&s.r), 100);

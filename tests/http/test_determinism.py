@@ -67,10 +67,11 @@ def as_json():
 
 @suite.case("number, seed and prompt can be chosen")
 def choices():
-    for form in (["--determinism=200"], ["--determinism", "200"]):
+    runs = 100 if "LLORCH_TEST_QUICK" in os.environ else 200
+    for form in (["--determinism=%d" % runs], ["--determinism", str(runs)]):
         result = proof(*form, "--seed", "12", "--prompt", "To be, or not to be", "--model", TINY)
         equal((result["prompt"], result["determinism"]["seed"]), ("the given prompt", 12))
-        equal(result["determinism"]["runs"], 200)
+        equal(result["determinism"]["runs"], runs)
     check(result["determinism"]["hash"] != proof("--determinism=1", "--model", TINY)["determinism"]["hash"], "hash")
     # The option may come last and before others: what follows is no number.
     equal(proof("--determinism", "--isa", "scalar", "--model", TINY)["determinism"]["ways"][0]["isa"], "scalar")

@@ -24,6 +24,7 @@ CORPUS = os.path.join(ROOT, "..", "shared", "data", "tinyshakespeare.txt")
 SHARE = 0.95  # of the corpus, seen in training
 QUICK = "LLORCH_TEST_QUICK" in os.environ
 CUT = ["--limit", "150" if QUICK else "600"]
+SHORT = ["--limit", "60" if QUICK else "200"]
 
 
 def evaluate(*args, model=SHAKESPEARE, data=b"", text=SPEECH):
@@ -139,14 +140,14 @@ def price():
 
 @suite.case("a type is one of the model's or the other one's")
 def types():
-    one = evaluate_json("--type", "q8_0", "--limit", "200")
-    two = evaluate_json("--against-type", "q8_0", "--limit", "200")
+    one = evaluate_json("--type", "q8_0", *SHORT)
+    two = evaluate_json("--against-type", "q8_0", *SHORT)
     equal((one["model"]["types"], two["model"]["types"], two["against"]["types"]), ("Q8_0", "F16", "Q8_0"))
     equal(one["model"], two["against"])
-    both = evaluate_json("--type", "q8_0", "--against", SHAKESPEARE, "--limit", "200")
+    both = evaluate_json("--type", "q8_0", "--against", SHAKESPEARE, *SHORT)
     equal((both["model"], both["against"]), (two["against"], two["model"]))
     check(both["loss"] == -two["loss"] and both["kl"]["mean"] != two["kl"]["mean"])
-    f16 = evaluate_json("--kv-type", "f16", "--limit", "200")
+    f16 = evaluate_json("--kv-type", "f16", *SHORT)
     equal(f16["kv_type"], "F16")
     check(0 < abs(f16["model"]["nats_per_token"] - two["model"]["nats_per_token"]) < 1e-3)
 

@@ -19,7 +19,8 @@ ErrCode new_file_open(NewFile *f, const char *path, Err *err)
         return err_set(err, ERR_IO, "%s: %s", path, strerror(ENAMETOOLONG));
     f->fd = open(f->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     if (f->fd < 0)
-        return err_set(err, ERR_IO, "%s: %s", f->temporary, strerror(errno));
+        return err_set(err, ERR_IO, "%s: %s", errno == EEXIST ? f->temporary : f->path,
+                       strerror(errno));
     return ERR_OK;
 }
 

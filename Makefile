@@ -49,7 +49,7 @@ TEST_LIBS ?= $(shell pkg-config --libs cmocka)
 TEST_LDFLAGS_test_alloc := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=free,--wrap=mmap,--wrap=munmap
 TEST_LDFLAGS_test_determinism := -Wl,--wrap=kv_cache_write
 
-.PHONY: all check check-tree bench bench-save bench-compare asan ubsan sanitize clang arm64 tidy format install uninstall clean help tests
+.PHONY: all check check-unit check-tree bench bench-save bench-compare asan ubsan sanitize clang arm64 tidy format install uninstall clean help tests
 .DEFAULT_GOAL := all
 
 all: build/llorch-cpud ## build the program: build/llorch-cpud
@@ -113,6 +113,9 @@ ubsan: ## all tests under the undefined-behaviour sanitizer
 
 clang: ## all tests, built with clang
 	$(MAKE) check VARIANT=clang CC=clang
+
+check-unit: tests ## all tests of the running program inside the sandbox of deploy/systemd (as root, minutes)
+	LLORCH_TEST_ALL=1 LLORCH_TEST_LIMIT=1800 BUILD=$(BUILD) tests/run test_systemd
 
 check-tree: ## the rules of the source tree and of the documents alone
 	@tests/run check_

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """Model files of every form, served and used by the other commands: quantize, pack, shared memory, fast starts, wrong files."""
+# Runs beside others: nothing here measures time.
 import gzip
 import json
 import os

@@ -118,15 +118,22 @@ static Result post(const uint8_t *data, size_t n, size_t piece, int end)
     return r;
 }
 
-/* "HTTP/1.x NNN" stands at the beginning of a line of the answer. */
+/* "HTTP/1.x NNN" stands somewhere in the answer; llhttp does not mind zeros in front of NNN. */
 static bool was_sent(const uint8_t *data, size_t n, int status)
 {
     char digits[16];
 
-    (void)snprintf(digits, sizeof digits, " %03d", status);
-    for (size_t i = 0; i + 12 <= n; i++)
-        if (memcmp(data + i, "HTTP/", 5) == 0 && memcmp(data + i + 8, digits, 4) == 0)
+    (void)snprintf(digits, sizeof digits, "%03d", status);
+    for (size_t i = 0; i + 12 <= n; i++) {
+        size_t at = i + 9;
+
+        if (memcmp(data + i, "HTTP/1.", 7) != 0 || data[i + 8] != ' ')
+            continue;
+        while (at + 3 < n && data[at] == '0')
+            at++;
+        if (memcmp(data + at, digits, 3) == 0)
             return true;
+    }
     return false;
 }
 
@@ -134,11 +141,11 @@ static void check(const Result *r, const uint8_t *data, size_t n)
 {
     if (r->n_done == 0)
         return;
-    FUZZ_CHECK(r->status >= 0 && r->status <= 999 && r->message[0] != '\0');
+    FUZZ_CHECK(r->status == 0 || (r->status > 100 && r->status <= 599 && r->status != 103));
+    FUZZ_CHECK(r->message[0] != '\0');
     for (const char *c = r->message; *c != '\0'; c++)
         FUZZ_CHECK(*c >= ' ' && *c < 0x7f);
     FUZZ_CHECK(r->status == 0 || was_sent(data, n, r->status));
-    FUZZ_CHECK(r->status != 100 && r->status != 103);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -5,8 +5,8 @@
  * whose pieces are as long as the low bits of their first bytes say. */
 #include "fuzz.h"
 
-#include "backend/stop_matcher.h"
 #include "../stop_rig.h"
+#include "backend/stop_matcher.h"
 
 enum { MAX_TEXT = 512 };
 

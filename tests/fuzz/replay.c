@@ -9,6 +9,7 @@
 #include <dirent.h>
 #include <libgen.h>
 #include <signal.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "parser_rig.h"
@@ -17,7 +18,8 @@
 enum {
     MAX_SEEDS = 256,
     MAX_PREFIX = 4096, /* longer prefixes of a seed: only one in a hundred */
-    MAX_HEAD = 1024    /* bytes of a seed that are damaged */
+    MAX_HEAD = 1024,   /* bytes of a seed that are damaged */
+    QUICK_BYTES = 400  /* of all seeds, where time is short: then every so many-th of them */
 };
 
 /* A fault is the sanitizer's to report; then it ends the program by SIGABRT, and say_where speaks.
@@ -101,11 +103,27 @@ static void run_whole(const char *path, const unsigned char *seed, size_t n)
     run_input(seed, n);
 }
 
+/* Where time is short: how many bytes to go on from one that is cut off or damaged to the next, so
+ * that QUICK_BYTES of all seeds are. Sizes differ, so each seed has others. */
+static size_t quick_step(void)
+{
+    static size_t n_bytes;
+
+    if (n_bytes == 0)
+        for (size_t i = 0; i < n_seeds; i++) {
+            struct stat st;
+
+            if (stat(seed_paths[i], &st) == 0)
+                n_bytes += (size_t)(st.st_size < MAX_HEAD / 4 ? st.st_size : MAX_HEAD / 4);
+        }
+    return quick() ? 1 + n_bytes / QUICK_BYTES : 1;
+}
+
 static void run_prefixes(const char *path, const unsigned char *seed, size_t n)
 {
     const size_t max_prefix = quick() ? MAX_PREFIX / 4 : MAX_PREFIX;
 
-    for (size_t k = 0; k < n; k += k < max_prefix ? 1 : 101) {
+    for (size_t k = 0; k < n; k += k < max_prefix ? quick_step() : 101) {
         now("# the input was the first %zu bytes of %s\n", k, path);
         run_input(seed, k);
     }
@@ -119,7 +137,7 @@ static void run_damages(const char *path, const unsigned char *seed, size_t n)
 
     assert_true(n <= sizeof damaged);
     memcpy(damaged, seed, n);
-    for (size_t i = 0; i < head; i++) {
+    for (size_t i = n % quick_step(); i < head; i += quick_step()) {
         for (int way = 0; way < (quick() ? 5 : N_DAMAGES); way++) {
             const int how = quick() && way == 4 ? 4 + (int)(i % 8) : way;
 

@@ -295,10 +295,31 @@ static void a_bound_on_the_number_of_values_is_kept(void **state)
     assert_non_null(strstr(err.msg, "more than 6 values"));
 }
 
+/* An empty array takes 130 bytes of memory and three of text. */
+static void a_text_of_too_many_values_is_refused_before_it_is_built(void **state)
+{
+    const size_t n = 3 * JSON_MAX_VALUES + 1;
+    char *text = malloc(n);
+    Err err = {0};
+
+    (void)state;
+    assert_non_null(text);
+    text[0] = '[';
+    for (size_t i = 1; i < n; i += 3)
+        memcpy(text + i, "[],", 3);
+    text[n - 1] = ']';
+    assert_null(json_parse(text, n, "header", &err));
+    assert_int_equal(err.code, ERR_LIMIT);
+    assert_non_null(strstr(err.msg, "header: byte "));
+    assert_non_null(strstr(err.msg, "more than 1000000 values"));
+    free(text);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_bound_on_the_number_of_values_is_kept),
+        cmocka_unit_test(a_text_of_too_many_values_is_refused_before_it_is_built),
         cmocka_unit_test(every_case_is_decided_as_the_rfc_says),
         cmocka_unit_test(a_second_grammar_agrees),
         cmocka_unit_test(every_prefix_of_a_document_is_refused),

@@ -20,7 +20,7 @@ enum {
     /* What all inputs of one kind that are made of one seed may have together: of large seeds only
      * some are made. Half a kilobyte gets all of them even in a hurry. */
     QUICK_BYTES = 2 << 20,
-    THOROUGH_BYTES = 64 << 20
+    THOROUGH_BYTES = 16 << 20
 };
 
 /* A fault is the sanitizer's to report; then it ends the program by SIGABRT, and say_where speaks.

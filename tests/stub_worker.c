@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "cli/process.h"
 #include "cli/serve_options.h"
 #include "common/clock.h"
 #include "common/log.h"
@@ -58,7 +59,7 @@ int main(int argc, char **argv)
     ServeOptions o;
     Err err = {.code = ERR_OK};
 
-    if (serve_options_parse(&o, argc, argv, &err) != ERR_OK) {
+    if (process_prepare(&err) != ERR_OK || serve_options_parse(&o, argc, argv, &err) != ERR_OK) {
         fprintf(stderr, "stub_worker: %s\n", err.msg);
         return 2;
     }
@@ -66,6 +67,7 @@ int main(int argc, char **argv)
         fputs(serve_options_help(), stdout);
         return 0;
     }
+    process_leave_on_signals();
     log_init(o.log_level, o.worker.worker_id);
     o.worker.load = load;
     o.worker.load_ctx = &o;

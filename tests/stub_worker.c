@@ -4,6 +4,7 @@
  *   STUB_LOAD_MS            how long loading takes
  *   STUB_LOAD_FAIL          loading fails in the end with this text
  *   STUB_KEEP_ALIVE_MS      silence before a comment
+ *   STUB_REQUEST_TIMEOUT_MS for a request to arrive
  *   STUB_WRITE_TIMEOUT_MS   for clients that do not read
  *   STUB_N_CTX              context length (1024)
  *   STUB_IDLE_STEPS         milliseconds of work while nothing runs (1) */
@@ -72,6 +73,8 @@ int main(int argc, char **argv)
     o.worker.load = load;
     o.worker.load_ctx = &o;
     o.worker.keep_alive_ms = environment_int("STUB_KEEP_ALIVE_MS", o.worker.keep_alive_ms);
+    o.worker.limits.request_timeout_ms =
+        environment_int("STUB_REQUEST_TIMEOUT_MS", o.worker.limits.request_timeout_ms);
     o.worker.limits.write_timeout_ms =
         environment_int("STUB_WRITE_TIMEOUT_MS", o.worker.limits.write_timeout_ms);
     return worker_run(&o.worker);

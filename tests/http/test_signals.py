@@ -160,33 +160,36 @@ def any_moment():
 
 @suite.case("SIGTERM while the callback is under way, or waits for its next attempt: exit 0, nothing more is sent")
 def in_the_callback():
-    for n in range(20 if ALL else 2):
-        with PoolManager(200, delay=0.3) as pool:
+    with PoolManager(200, delay=0.3) as pool:
+        for n in range(20 if ALL else 2):
             w = Worker("--callback-url", pool.url, stub=True, ready=False)
-            pool.wait_calls(1)
+            pool.wait_calls(n + 1)
             w.signal(signal.SIGTERM)
             equal(w.wait(), 0)
             check("Pool manager notified" not in w.log_messages(), w.raw_log)
-        with PoolManager(503) as pool:
+    with PoolManager(503) as pool:
+        for n in range(20 if ALL else 2):
             w = Worker("--callback-url", pool.url, "--callback-retries", "5", stub=True, ready=False)
             w.wait_log("trying again")
             time.sleep(0.02 * n)
             w.signal(signal.SIGTERM)
             equal(w.wait(), 0)
-            time.sleep(0.1)
-            equal(len(pool.calls), 1)
+            equal(len(pool.calls), n + 1)
+        time.sleep(0.6)  # when the next attempt would have come
+        equal(len(pool.calls), n + 1)
 
 
 @suite.case("SIGTERM in the same moment as the ready callback: the pool manager is answered or not called at all")
 def at_the_callback():
-    for n in range(50 if ALL else 5):
-        with PoolManager(200) as pool:
+    with PoolManager(200) as pool:
+        for n in range(100 if ALL else 8):
+            before = len(pool.calls)
             w = Worker("--callback-url", pool.url, stub=True, ready=False, env={"STUB_LOAD_MS": 5})
             w.wait_log("Loading model...")
             time.sleep(0.001 * (n % 12))
             w.signal(signal.SIGTERM)
             equal(w.wait(), 0)
-            within(len(pool.calls), 0, 1)
+            within(len(pool.calls) - before, 0, 1)
 
 
 @suite.case("a second signal, whenever it comes: exit 1 or, when all was over, 0; never a death by signal")
@@ -220,7 +223,7 @@ def suspended():
     for wait in (0.02, 0.08, 0.1):
         stream = w.execute(prompt="prompt=50 tokens=30 delay=3", max_tokens=30)
         time.sleep(wait)
-        pause(w, 0.4)
+        pause(w, 0.2)
         events = stream.collect()
         check_order(events)
         equal(([e.data for e in events if e.name == "token"], events[-1].name), (want, "end"))
@@ -240,14 +243,14 @@ def suspended_while_draining():
 
 def suspended_with_a_request():
     """What came in time is not late because the worker slept, longer than a request may take."""
-    w = Worker(stub=True)
+    w = Worker(stub=True, env={"STUB_REQUEST_TIMEOUT_MS": 1000})
     data = b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
     with socket.create_connection(("127.0.0.1", w.port), timeout=20) as s:
         s.sendall(data[:20])
         time.sleep(0.1)
         w.signal(signal.SIGSTOP)
         s.sendall(data[20:])
-        time.sleep(10.5)
+        time.sleep(3)
         w.signal(signal.SIGCONT)
         has(s.recv(4096), b"HTTP/1.1 200 OK")
     equal(w.stop(), 0)
@@ -264,7 +267,7 @@ def suspended_in_the_callback():
 
 
 def never_read():
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT) if ALL else (signal.SIGTERM,):
         w = Worker(stub=True)
         stream = Stream(w.port, body_of(prompt="tokens=2000 size=60000", max_tokens=2000), receive_buffer=4096)
         time.sleep(0.2)
@@ -413,9 +416,9 @@ def process_one():
             inner = int(file.read())
         stream = Stream(port, body_of(**LONG if want else SHORT))
         stream.next_named("token")
-        for number in numbers:
+        for i, number in enumerate(numbers):
             os.kill(inner, number)
-            if number is not numbers[-1]:
+            if i + 1 < len(numbers):
                 check(any(b"Shutting down" in line for line in outer.stderr))
         if want == 0:
             equal(last_event(stream).name, "end")
@@ -463,7 +466,7 @@ for name, function in (("SIGSTOP in a shutdown, longer than it may take: the job
                        ("SIGSTOP with a request on its way, longer than one may take: it is answered", suspended_with_a_request),
                        ("SIGSTOP in the callback, longer than it may take: an answer that came in time counts",
                         suspended_in_the_callback),
-                       ("SIGTERM and SIGINT with a client that never reads: exit 0 within 5 s", never_read),
+                       ("SIGTERM with a client that never reads: exit 0 within 5 s", never_read),
                        ("SIGTERM with a job that does not end: exit 0 within 5 s", runs_out)):
     suite.case(name, name)(lambda key: slow[key].result())
     slow[name] = function

@@ -263,26 +263,27 @@ def file_size_limit():
 
 
 def mounted(kind):
-    """The command line of a shell in which /mnt is a small file system of its own."""
-    unshare = shutil.which("unshare")
+    """The command line of a shell that has a small file system of its own, made by a line to put in front, and its place."""
+    unshare, place = shutil.which("unshare"), in_folder("disk")
+    os.makedirs(place, exist_ok=True)
     prefix = [unshare or "unshare", "--mount", "sh", "-c"]
-    mount = "mount -t tmpfs -o size=%s none /mnt && " % ("16k" if kind == "full" else "1m")
+    mount = "mount -t tmpfs -o size=%s none %s && " % ("16k" if kind == "full" else "1m", place)
     if kind == "full":
-        mount += "head -c 12288 /dev/zero > /mnt/other && "
+        mount += "head -c 12288 /dev/zero > %s/other && " % place
     else:
-        mount += "mkdir /mnt/folder && mount -o remount,ro /mnt && "
+        mount += "mkdir %s/folder && mount -o remount,ro %s && " % (place, place)
     if unshare is None or subprocess.run([*prefix, mount + "true"], capture_output=True, check=False).returncode != 0:
         raise Skip("nothing can be mounted here")
-    return prefix, mount
+    return prefix, mount, place
 
 
 @suite.case("a full disk: a line that names the file, nothing left")
 def full_disk():
     two_tensors()
-    prefix, mount = mounted("full")
-    for args, name in writers("/mnt/out"):
+    prefix, mount, place = mounted("full")
+    for args, name in writers(place + "/out"):
         if args[0] not in ("capture",) and "--save" not in args and args[0] != "diff":  # which would fit
-            line = mount + "%s %s > /dev/null; status=$?; ls /mnt; exit $status" % (BIN, shlex.join(args))
+            line = mount + "%s %s > /dev/null; status=$?; ls %s; exit $status" % (BIN, shlex.join(args), place)
             done = subprocess.run([*prefix, line], cwd=ROOT, env=clean_environment(), capture_output=True, check=False)
             fails(done, name, "No space left on device")
             equal(done.stdout, b"other\n")
@@ -291,8 +292,8 @@ def full_disk():
 @suite.case("a folder that is read-only or missing, or a file in its place: a line that names what was asked for")
 def read_only():
     two_tensors()
-    prefix, mount = mounted("read-only")
-    for args, name in writers("/mnt/folder/out"):
+    prefix, mount, place = mounted("read-only")
+    for args, name in writers(place + "/folder/out"):
         line = mount + "exec %s %s > /dev/null" % (BIN, shlex.join(args))
         fails(subprocess.run([*prefix, line], cwd=ROOT, env=clean_environment(), capture_output=True, check=False),
               name.rstrip("/"), "Read-only file system")
@@ -355,7 +356,7 @@ for descriptors in CLOSED:
 
 @suite.case("without /proc and /dev: it starts and serves, also with its streams closed")
 def bare_system():
-    prefix, _ = mounted("full")
+    prefix = mounted("full")[0]
     prefix.append("mount -t tmpfs none /dev && mount -t tmpfs none /proc &&")
     closed_streams_of((), prefix, "/")
     closed_streams_of((0, 1, 2), prefix, "/")
@@ -656,7 +657,18 @@ def port_taken():
 
 # --- the clock ---
 
-SHIM = r"""
+def preloaded(name, source):
+    """A library to be put in front of the program."""
+    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if sanitized() or compiler is None:
+        raise Skip("no library can be put in front of this program")
+    done = subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", in_folder(name), "-x", "c", "-"], input=source.encode(),
+                          check=False)
+    equal(done.returncode, 0)
+    return in_folder(name)
+
+
+CLOCK = r"""
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <stdlib.h>
@@ -698,17 +710,11 @@ int gettimeofday(struct timeval *restrict t, void *restrict zone)
 
 @suite.case("the wall clock jumps, forward and back: time stamps follow, nothing else notices")
 def clock_jumps():
-    with open(in_folder("shim.c"), "w", encoding="ascii") as file:
-        file.write(SHIM)
-    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
-    if sanitized() or compiler is None:
-        raise Skip("no library can be put in front of this program")
-    equal(subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", in_folder("shim.so"), in_folder("shim.c")],
-                         check=False).returncode, 0)
+    library = preloaded("clock.so", CLOCK)
     with open(in_folder("clock"), "w+b") as file:
         file.truncate(4096)
         offset = mmap.mmap(file.fileno(), 4096)
-    env = {"LD_PRELOAD": in_folder("shim.so"), "STUB_CLOCK_FILE": in_folder("clock"), "STUB_KEEP_ALIVE_MS": 2000}
+    env = {"LD_PRELOAD": library, "STUB_CLOCK_FILE": in_folder("clock"), "STUB_KEEP_ALIVE_MS": 2000}
     with Worker("--inference-timeout-sec", "5", stub=True, env=env) as w, \
             socket.create_connection(("127.0.0.1", w.port), timeout=5) as idle:
         stream = w.start(prompt="tokens=60 delay=10", max_tokens=60)
@@ -732,6 +738,36 @@ def clock_jumps():
         has(idle.recv(4096), b"200 OK")
         w.signal(signal.SIGTERM)
         equal(w.wait(), 0)
+
+
+SLOW_NAMES = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <netdb.h>
+#include <unistd.h>
+int getaddrinfo(const char *node, const char *service, const struct addrinfo *hints, struct addrinfo **found)
+{
+    int (*real)(const char *, const char *, const struct addrinfo *, struct addrinfo **) = dlsym(RTLD_NEXT, "getaddrinfo");
+    if (hints == NULL || (hints->ai_flags & AI_NUMERICHOST) == 0)
+        for (int i = 0; i < 20; i++)
+            sleep(1);
+    return real(node, service, hints, found);
+}
+"""
+
+
+@suite.case("SIGTERM while the pool manager's name is looked up, which may take long: exit 0 at once")
+def slow_names():
+    library = preloaded("names.so", SLOW_NAMES)
+    w = Worker("--callback-url", "http://pool.invalid/ready", stub=True, ready=False, env={"LD_PRELOAD": library})
+    w.wait_log("CPU worker starting")
+    time.sleep(0.1)
+    begin = time.monotonic()
+    w.signal(signal.SIGHUP)  # means nothing from the first moment on
+    time.sleep(0.05)
+    w.signal(signal.SIGTERM)
+    equal(w.wait(), 0)
+    within(time.monotonic() - begin, 0, 1 * SLOW)
 
 
 if __name__ == "__main__":

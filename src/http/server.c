@@ -26,6 +26,7 @@ enum {
     LISTEN_BACKLOG = 512,
     SWEEP_MIN_MS = 5,
     SWEEP_MAX_MS = 250,
+    SWEEP_LATE_MS = 1000, /* the process was stopped, or the machine slept */
     POLL_BATCH = 64,
     SPARE_DESCRIPTORS = 32 /* for files, the log, the callback and the loop itself */
 };
@@ -67,11 +68,19 @@ static struct timeval sweep_interval(const HttpLimits *limits)
     return (struct timeval){.tv_usec = shortest * 1000};
 }
 
+/* Any descriptor does; "/" is there where /dev is not. */
+static int open_reserve(void)
+{
+    return open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+}
+
 static void resume_accepting(HttpServer *s)
 {
     if (!s->accept_paused || s->accept_event == NULL || s->accept_again_ms != 0 ||
         s->n_conns >= s->limits.max_connections)
         return;
+    if (s->reserve_fd < 0) /* it could not be had again when it was given up */
+        s->reserve_fd = open_reserve();
     s->accept_paused = event_add(s->accept_event, NULL) != 0;
 }
 
@@ -79,8 +88,10 @@ static void arm_sweep(HttpServer *s)
 {
     const struct timeval interval = sweep_interval(&s->limits);
 
-    if (!event_pending(s->sweep_event, EV_TIMEOUT, NULL))
-        (void)event_add(s->sweep_event, &interval);
+    if (event_pending(s->sweep_event, EV_TIMEOUT, NULL))
+        return;
+    s->sweep_due_ms = clock_now_ms() + (uint64_t)interval.tv_usec / 1000;
+    (void)event_add(s->sweep_event, &interval);
 }
 
 static void on_sweep(evutil_socket_t fd, short what, void *ctx)
@@ -91,6 +102,13 @@ static void on_sweep(evutil_socket_t fd, short what, void *ctx)
 
     (void)fd;
     (void)what;
+    /* After SIGSTOP and SIGCONT the timers come before the sockets. What arrived in time, and what
+     * could have been sent, must not be found late: the sockets first, this at its next turn. */
+    s->sweep_put_off = !s->sweep_put_off && now_ms > s->sweep_due_ms + SWEEP_LATE_MS;
+    if (s->sweep_put_off) {
+        arm_sweep(s);
+        return;
+    }
     for (HttpConn *c = s->conns; c != NULL; c = next) {
         next = c->next; /* c can only free itself */
         conn_check_deadlines(c, now_ms);
@@ -164,7 +182,7 @@ HttpServer *http_server_new(struct event_base *base, const HttpLimits *limits,
                                                  .max_headers = limits->max_headers},
                                         .max_body_bytes = limits->max_body_bytes,
                                         .body_budget = &s->body_budget};
-    s->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    s->reserve_fd = open_reserve();
     s->sweep_event = evtimer_new(base, on_sweep, s);
     s->kick_event = evtimer_new(base, on_kick, s);
     if (s->sweep_event == NULL || s->kick_event == NULL) {
@@ -224,7 +242,7 @@ static void turn_away(HttpServer *s)
         done = fd >= 0 || errno == EAGAIN;
         if (fd >= 0)
             (void)close(fd);
-        s->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+        s->reserve_fd = open_reserve();
     }
     if (!done)
         pause_accepting(s, ACCEPT_RETRY_MS);
@@ -330,6 +348,19 @@ static int listening_socket(const struct sockaddr_storage *address, socklen_t le
     return fd;
 }
 
+/* What to do about it. */
+static const char *bind_hint(int error)
+{
+    switch (error) {
+    case EADDRINUSE:
+        return " (another process listens there: stop it, or choose another --port)";
+    case EADDRNOTAVAIL:
+        return " (no address of this machine: see --host)";
+    default:
+        return "";
+    }
+}
+
 ErrCode http_server_listen(HttpServer *s, const char *host, int port, Err *err)
 {
     const bool bare_v6 = strchr(host, ':') != NULL && host[0] != '[';
@@ -347,8 +378,8 @@ ErrCode http_server_listen(HttpServer *s, const char *host, int port, Err *err)
         return err_set(err, ERR_INTERNAL, "the server listens already, on port %d", s->port);
     fd = listening_socket(&address, len);
     if (fd < 0)
-        return err_set(err, ERR_IO, "Failed to bind to %s%s%s:%d: %s", open_bracket, host,
-                       close_bracket, port, strerror(errno));
+        return err_set(err, ERR_IO, "Failed to bind to %s%s%s:%d: %s%s", open_bracket, host,
+                       close_bracket, port, strerror(errno), bind_hint(errno));
     s->accept_event = event_new(s->base, fd, EV_READ | EV_PERSIST, on_accept, s);
     if (s->accept_event == NULL || event_add(s->accept_event, NULL) != 0) {
         (void)close(fd);

@@ -151,7 +151,7 @@ static ErrCode open_all(Worker *w, Err *err)
     w->base = new_base();
     if (w->base == NULL)
         return err_set(err, ERR_INTERNAL, "Server runtime error: cannot create the event loop");
-    if (shutdown_catch_signals(w, err) != ERR_OK)
+    if (shutdown_ignore_signals(err) != ERR_OK)
         return err->code;
     if (!job_queue_plan(&total, o->queue_limit))
         return err_set(err, ERR_MEMORY, "job queue: too large");
@@ -164,7 +164,10 @@ static ErrCode open_all(Worker *w, Err *err)
         return err_set(err, ERR_MEMORY, "worker: out of memory");
     if (open_callback(w, err) != ERR_OK)
         return err->code;
-    return http_server_listen(w->server, o->host, o->port, err);
+    if (http_server_listen(w->server, o->host, o->port, err) != ERR_OK)
+        return err->code;
+    /* Not before: looking up the pool manager's name may wait long, and the loop does not turn. */
+    return shutdown_catch_signals(w, err);
 }
 
 /* "CODE" of a start-up failure in the log. */

@@ -1,7 +1,6 @@
 /* cli/serve.c: the daemon as a command: arguments, process set-up, the CPU backend, exit status.
  *
  * May include: common, backend, worker. */
-
 #include "backend/cpu_backend.h"
 #include "cli/cli.h"
 #include "cli/process.h"

@@ -122,6 +122,14 @@ static void take_request(HttpConn *c, const ParsedRequest *request)
         correlation_id_new(c->correlation_id);
 }
 
+/* What a status must be accompanied by. */
+static const char *headers_of(int status)
+{
+    if (status == 503)
+        return "Retry-After: 1\r\n";
+    return status == 401 ? "WWW-Authenticate: Bearer realm=\"llorch-cpud\"\r\n" : NULL;
+}
+
 /* Answers for this layer itself; the connection ends, since where the next request begins is not
  * known. */
 static void fail(HttpConn *c, int status, const char *message)
@@ -134,7 +142,7 @@ static void fail(HttpConn *c, int status, const char *message)
     c->keep_alive = false;
     if (n > sizeof body)
         n = sizeof body;
-    answer(c, status, "application/json", status == 503 ? "Retry-After: 1\r\n" : NULL, body, n);
+    answer(c, status, "application/json", headers_of(status), body, n);
     request_parser_reset(c->parser);
 }
 

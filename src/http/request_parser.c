@@ -9,8 +9,9 @@
 #include <strings.h>
 
 enum {
-    FIELD_BYTES = 32,  /* longer names are none that we know */
-    VALUE_BYTES = 256, /* longer values match nothing that we compare with */
+    FIELD_BYTES = 32,           /* longer names are none that we know */
+    VALUE_BYTES = 256,          /* longer values match nothing that we compare with */
+    AUTHORIZATION_BYTES = 1024, /* the scheme, blanks and the longest key */
     BODY_FIRST_BYTES = 4096,
     CHUNK_EXTENSION_BYTES = 4096 /* they are ignored, but not without end */
 };
@@ -33,12 +34,13 @@ struct RequestParser {
 
     char field[FIELD_BYTES]; /* the header line being read; lengths may exceed what is kept */
     size_t n_field;
-    char value[VALUE_BYTES];
+    char value[AUTHORIZATION_BYTES];
     size_t n_value;
 
     char correlation_id[REQUEST_ID_BYTES];
     char content_type[VALUE_BYTES];
     char content_encoding[VALUE_BYTES];
+    char authorization[AUTHORIZATION_BYTES];
     int n_ids, n_hosts, n_lengths, n_codings;
     bool is_chunked; /* the coding is exactly "chunked" */
     bool length_is_number;
@@ -111,9 +113,9 @@ static bool value_is(const RequestParser *p, const char *text)
 
 /* Keeps the value for the routes. What cannot be taken at its word becomes "?", which matches
  * nothing. */
-static void keep_value(const RequestParser *p, char out[VALUE_BYTES], const char **pointer)
+static void keep_value(const RequestParser *p, char *out, size_t size, const char **pointer)
 {
-    if (*pointer != NULL || p->n_value >= VALUE_BYTES) {
+    if (*pointer != NULL || p->n_value >= size) {
         memcpy(out, "?", 2);
     } else {
         memcpy(out, p->value, p->n_value);
@@ -195,9 +197,12 @@ static void take_header(RequestParser *p)
     } else if (field_is(p, "x-correlation-id")) {
         keep_correlation_id(p);
     } else if (field_is(p, "content-type")) {
-        keep_value(p, p->content_type, &p->request.content_type);
+        keep_value(p, p->content_type, sizeof p->content_type, &p->request.content_type);
     } else if (field_is(p, "content-encoding")) {
-        keep_value(p, p->content_encoding, &p->request.content_encoding);
+        keep_value(p, p->content_encoding, sizeof p->content_encoding,
+                   &p->request.content_encoding);
+    } else if (field_is(p, "authorization")) {
+        keep_value(p, p->authorization, sizeof p->authorization, &p->request.authorization);
     }
 }
 
@@ -223,9 +228,19 @@ static int check_framing(RequestParser *p)
         return refuse(p, 400, "only Transfer-Encoding: chunked, in HTTP/1.1, is accepted");
     if (p->n_lengths == 1 && !p->length_is_number)
         return refuse(p, 400, "Content-Length is not a number");
-    if (p->n_lengths == 1 && p->http.content_length > p->limits->max_body_bytes)
-        return refuse(p, 413, "the body is too large");
     return 0;
+}
+
+/* Who may not send a request learns nothing from it, not even which sizes and paths there are. */
+static int check_permission(RequestParser *p)
+{
+    const RequestLimits *limits = p->limits;
+    const char *refusal =
+        limits->refuse_head != NULL
+            ? limits->refuse_head(limits->refuse_ctx, p->request.path, p->request.authorization)
+            : NULL;
+
+    return refusal != NULL ? refuse(p, 401, refusal) : 0;
 }
 
 static int check_target(RequestParser *p)
@@ -272,6 +287,10 @@ static int on_headers_complete(llhttp_t *http)
         return HPE_USER;
     if (p->expects_other)
         return refuse(p, 417, "the only expectation that can be met is 100-continue");
+    if (check_permission(p) != 0)
+        return HPE_USER;
+    if (p->n_lengths == 1 && http->content_length > p->limits->max_body_bytes)
+        return refuse(p, 413, "the body is too large");
     p->wants_continue = p->expects_continue && !p->request.is_http_10 &&
                         (p->n_codings == 1 || http->content_length > 0);
     /* No other protocol is spoken after this request, whatever Upgrade or CONNECT ask for. */

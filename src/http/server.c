@@ -3,11 +3,8 @@
  * May include: common. */
 #include "http/server.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <netdb.h>
-#include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -23,7 +20,6 @@
 enum {
     ACCEPTS_PER_TURN = 16, /* the loop has others to serve, too */
     ACCEPT_RETRY_MS = 100, /* after running out of descriptors or memory */
-    LISTEN_BACKLOG = 512,
     SWEEP_MIN_MS = 5,
     SWEEP_MAX_MS = 250,
     SWEEP_LATE_MS = 1000, /* the process was stopped, or the machine slept */
@@ -175,13 +171,15 @@ HttpServer *http_server_new(struct event_base *base, const HttpLimits *limits,
     s->base = base;
     s->limits = *limits;
     s->handler = *handler;
-    s->listen_fd = -1;
+    s->listener = (HttpListener){.fd = -1, .socket.lock_fd = -1};
     s->body_budget = SERVER_BODIES * limits->max_body_bytes;
     s->request_limits = (RequestLimits){.head = {.max_request_line = limits->max_request_line,
                                                  .max_header_bytes = limits->max_header_bytes,
                                                  .max_headers = limits->max_headers},
                                         .max_body_bytes = limits->max_body_bytes,
-                                        .body_budget = &s->body_budget};
+                                        .body_budget = &s->body_budget,
+                                        .refuse_head = handler->refuse_head,
+                                        .refuse_ctx = handler->ctx};
     s->reserve_fd = open_reserve();
     s->sweep_event = evtimer_new(base, on_sweep, s);
     s->kick_event = evtimer_new(base, on_kick, s);
@@ -197,9 +195,7 @@ void http_server_stop_accepting(HttpServer *s)
     if (s->accept_event != NULL)
         event_free(s->accept_event);
     s->accept_event = NULL;
-    if (s->listen_fd >= 0)
-        (void)close(s->listen_fd);
-    s->listen_fd = -1;
+    listener_close(&s->listener);
 }
 
 void http_server_free(HttpServer *s)
@@ -238,7 +234,7 @@ static void turn_away(HttpServer *s)
     if (s->reserve_fd >= 0) {
         int fd;
         (void)close(s->reserve_fd);
-        fd = accept4(s->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        fd = accept4(s->listener.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
         done = fd >= 0 || errno == EAGAIN;
         if (fd >= 0)
             (void)close(fd);
@@ -287,116 +283,54 @@ HttpConn *http_server_adopt(HttpServer *s, int fd)
     return conn_new(s, fd);
 }
 
-/* Numbers only: no resolver runs. */
-static int parse_address(const char *host, int port, struct sockaddr_storage *out, socklen_t *len)
+/* Watches the listener that was just opened. */
+static ErrCode begin_accepting(HttpServer *s, Err *err)
 {
-    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM,
-                                   .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV | AI_PASSIVE};
-    struct addrinfo *found;
-    char name[256], service[16];
-    const size_t n = strlen(host);
-    int result;
-
-    if (strcmp(host, "localhost") == 0)
-        snprintf(name, sizeof name, "127.0.0.1");
-    else if (n > 2 && host[0] == '[' && host[n - 1] == ']')
-        snprintf(name, sizeof name, "%.*s", (int)n - 2, host + 1);
-    else
-        snprintf(name, sizeof name, "%s", host);
-    snprintf(service, sizeof service, "%d", port);
-    if (name[0] == '\0')
-        return EAI_NONAME;
-    result = getaddrinfo(name, service, &hints, &found);
-    if (result != 0)
-        return result;
-    memcpy(out, found->ai_addr, found->ai_addrlen);
-    *len = found->ai_addrlen;
-    freeaddrinfo(found);
-    return 0;
+    s->accept_event = event_new(s->base, s->listener.fd, EV_READ | EV_PERSIST, on_accept, s);
+    if (s->accept_event != NULL && event_add(s->accept_event, NULL) == 0)
+        return ERR_OK;
+    http_server_stop_accepting(s);
+    return err_set(err, ERR_MEMORY, "Failed to bind: out of memory");
 }
 
-static int bound_port(int fd)
+static ErrCode check_not_listening(const HttpServer *s, Err *err)
 {
-    union {
-        struct sockaddr_storage any;
-        struct sockaddr_in v4;
-        struct sockaddr_in6 v6;
-    } a = {0};
-    socklen_t len = sizeof a;
-
-    if (getsockname(fd, (struct sockaddr *)&a, &len) != 0)
-        return -1;
-    return ntohs(a.any.ss_family == AF_INET6 ? a.v6.sin6_port : a.v4.sin_port);
-}
-
-/* A listening socket, or -1 with errno. SO_REUSEADDR lets a restart take a port that has
- * connections in TIME_WAIT; two listeners on one port it does not allow on Linux. */
-static int listening_socket(const struct sockaddr_storage *address, socklen_t len)
-{
-    const int on = 1;
-    const int fd = socket(address->ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-
-    if (fd < 0)
-        return -1;
-    if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0 ||
-        bind(fd, (const struct sockaddr *)address, len) != 0 || listen(fd, LISTEN_BACKLOG) != 0) {
-        const int saved = errno;
-        (void)close(fd);
-        errno = saved;
-        return -1;
-    }
-    return fd;
-}
-
-/* What to do about it. */
-static const char *bind_hint(int error)
-{
-    switch (error) {
-    case EADDRINUSE:
-        return " (another process listens there: stop it, or choose another --port)";
-    case EADDRNOTAVAIL:
-        return " (no address of this machine: see --host)";
-    default:
-        return "";
-    }
+    return s->listener.fd < 0 ? ERR_OK
+                              : err_set(err, ERR_INTERNAL, "the server listens already, on port %d",
+                                        s->listener.port);
 }
 
 ErrCode http_server_listen(HttpServer *s, const char *host, int port, Err *err)
 {
-    const bool bare_v6 = strchr(host, ':') != NULL && host[0] != '[';
-    const char *open_bracket = bare_v6 ? "[" : "", *close_bracket = bare_v6 ? "]" : "";
-    struct sockaddr_storage address;
-    socklen_t len;
-    int fd;
-    const int unknown = parse_address(host, port, &address, &len);
+    ErrCode code = check_not_listening(s, err);
 
-    if (unknown != 0)
-        return err_set(err, ERR_IO,
-                       "Failed to bind to %s%s%s:%d: not an IP address or localhost (%s)",
-                       open_bracket, host, close_bracket, port, gai_strerror(unknown));
-    if (s->listen_fd >= 0)
-        return err_set(err, ERR_INTERNAL, "the server listens already, on port %d", s->port);
-    fd = listening_socket(&address, len);
-    if (fd < 0)
-        return err_set(err, ERR_IO, "Failed to bind to %s%s%s:%d: %s%s", open_bracket, host,
-                       close_bracket, port, strerror(errno), bind_hint(errno));
-    s->accept_event = event_new(s->base, fd, EV_READ | EV_PERSIST, on_accept, s);
-    if (s->accept_event == NULL || event_add(s->accept_event, NULL) != 0) {
-        (void)close(fd);
-        if (s->accept_event != NULL)
-            event_free(s->accept_event);
-        s->accept_event = NULL;
-        return err_set(err, ERR_MEMORY, "Failed to bind to %s%s%s:%d: out of memory", open_bracket,
-                       host, close_bracket, port);
-    }
-    s->listen_fd = fd;
-    s->port = bound_port(fd);
-    return ERR_OK;
+    if (code == ERR_OK)
+        code = listener_open_tcp(&s->listener, host, port, err);
+    return code == ERR_OK ? begin_accepting(s, err) : code;
+}
+
+ErrCode http_server_listen_unix(HttpServer *s, const char *path, mode_t mode, Err *err)
+{
+    ErrCode code = check_not_listening(s, err);
+
+    if (code == ERR_OK)
+        code = listener_open_unix(&s->listener, path, mode, err);
+    return code == ERR_OK ? begin_accepting(s, err) : code;
+}
+
+bool http_server_is_public(const HttpServer *s)
+{
+    return listener_is_public(&s->listener);
+}
+
+void http_server_uri(const HttpServer *s, char out[LISTENER_URI_BYTES])
+{
+    listener_uri(&s->listener, out);
 }
 
 int http_server_port(const HttpServer *s)
 {
-    return s->port;
+    return s->listener.port;
 }
 
 int http_server_connections(const HttpServer *s)

@@ -9,6 +9,7 @@
 #include <event2/bufferevent.h>
 #include <event2/event.h>
 
+#include "http/listener.h"
 #include "http/request_parser.h"
 #include "http/server.h"
 
@@ -65,9 +66,8 @@ struct HttpServer {
     struct event *accept_event; /* NULL: not listening */
     struct event *sweep_event;  /* looks at all deadlines; pending while there are connections */
     struct event *kick_event;   /* made active by server_kick */
-    int listen_fd;
+    HttpListener listener;
     int reserve_fd; /* given up for a moment when descriptors run out */
-    int port;
     bool accept_paused;
     bool sweep_put_off; /* the last sweep came late and did nothing */
     uint64_t sweep_due_ms;

@@ -11,6 +11,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "http/server.h"
+#include "worker/access.h"
 #include "worker/routes.h"
 #include "worker/runner.h"
 #include "worker/shutdown.h"
@@ -25,14 +26,14 @@ enum {
     PUMP_SHARE = 2, /* a pump lasts at most the computing time before it divided by this */
     PUMP_MIN_GAP_NS = 1000000,
     PUMP_MAX_GAP_NS = 4000000,
-    CALLBACKS_PER_ROUND = 32,
-    URI_BYTES = 64
+    CALLBACKS_PER_ROUND = 32
 };
 
 WorkerOptions worker_options_default(void)
 {
-    return (WorkerOptions){.host = "0.0.0.0",
+    return (WorkerOptions){.host = WORKER_DEFAULT_HOST,
                            .port = WORKER_DEFAULT_PORT,
+                           .unix_mode = WORKER_DEFAULT_UNIX_MODE,
                            .queue_limit = WORKER_DEFAULT_QUEUE,
                            .inference_timeout_sec = WORKER_DEFAULT_INFERENCE_TIMEOUT_SEC,
                            .keep_alive_ms = DEFAULT_KEEP_ALIVE_MS,
@@ -164,34 +165,32 @@ static ErrCode open_all(Worker *w, Err *err)
         return err_set(err, ERR_MEMORY, "worker: out of memory");
     if (open_callback(w, err) != ERR_OK)
         return err->code;
-    if (http_server_listen(w->server, o->host, o->port, err) != ERR_OK)
+    if (access_listen(w, err) != ERR_OK)
         return err->code;
     /* Not before: looking up the pool manager's name may wait long, and the loop does not turn. */
     return shutdown_catch_signals(w, err);
 }
 
-/* "CODE" of a start-up failure in the log. */
-static const char *failure_name(ErrCode code, bool loading)
+/* "CODE" of a start-up failure in the log; what failed, unless the error says it better. */
+static const char *failure_name(ErrCode code, const char *what)
 {
     switch (code) {
     case ERR_USAGE:
         return "USAGE";
     case ERR_NETWORK:
         return "CALLBACK_FAILED";
-    case ERR_IO:
-        return loading ? "MODEL_LOAD_FAILED" : "BIND_FAILED";
     default:
-        return loading ? "MODEL_LOAD_FAILED" : "INTERNAL";
+        return what;
     }
 }
 
-static void start_failed(Worker *w, const Err *err, bool loading)
+static void start_failed(Worker *w, const Err *err, const char *what)
 {
     w->exit_now = true;
-    if (loading && err->code == ERR_CANCELLED)
+    if (err->code == ERR_CANCELLED) /* only a load can be */
         return;
     w->exit_code = err->code == ERR_USAGE ? 2 : 1;
-    log_line(LOG_ERROR, err->msg, "s:code", failure_name(err->code, loading), "s:model",
+    log_line(LOG_ERROR, err->msg, "s:code", failure_name(err->code, what), "s:model",
              w->options->model_path, NULL);
 }
 
@@ -199,14 +198,14 @@ static void notify(Worker *w)
 {
     const WorkerOptions *o = w->options;
     const BackendInfo *info = w->backend->ops->info(w->backend);
-    char uri[URI_BYTES];
+    char uri[LISTENER_URI_BYTES];
     const CallbackPayload payload = {.worker_id = o->worker_id,
                                      .uri = o->uri != NULL ? o->uri : uri,
                                      .model_name = info->model_name,
                                      .model_bytes = info->model_bytes,
                                      .minimal = o->callback_minimal};
 
-    snprintf(uri, sizeof uri, "http://localhost:%d", w->port);
+    http_server_uri(w->server, uri);
     if (w->callback != NULL)
         callback_start(w->callback, &payload);
     else if (o->callback_url != NULL)
@@ -223,7 +222,7 @@ static void load_and_notify(Worker *w)
              NULL);
     w->backend = o->load(o->load_ctx, on_progress, w, &err);
     if (w->backend == NULL)
-        start_failed(w, &err, true);
+        start_failed(w, &err, "MODEL_LOAD_FAILED");
     if (w->exit_now)
         return;
     w->phase = WORKER_SERVING;
@@ -283,6 +282,7 @@ static void close_all(Worker *w)
     shutdown_free_signals(w);
     if (w->base != NULL)
         event_base_free(w->base);
+    api_keys_free(w->keys);
     json_buf_free(&w->scratch);
     arena_free(&w->arena);
 }
@@ -294,12 +294,12 @@ int worker_run(const WorkerOptions *options)
 
     log_line(LOG_INFO, "CPU worker starting", "s:model", options->model_path, "s:host",
              options->host, "i:port", (long long)options->port, NULL);
-    if (open_all(&w, &err) != ERR_OK) {
-        start_failed(&w, &err, false);
-    } else {
-        w.port = http_server_port(w.server);
+    if (access_load_keys(&w, &err) != ERR_OK)
+        start_failed(&w, &err, "API_KEY_FAILED");
+    else if (open_all(&w, &err) != ERR_OK)
+        start_failed(&w, &err, err.code == ERR_IO ? "BIND_FAILED" : "INTERNAL");
+    else
         load_and_notify(&w);
-    }
     serve(&w);
     close_all(&w);
     log_line(LOG_INFO, "Worker stopped", "i:exit_code", (long long)w.exit_code, "i:log_lines_lost",

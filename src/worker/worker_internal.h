@@ -12,6 +12,7 @@
 #include "backend/backend.h"
 #include "common/arena.h"
 #include "common/json.h"
+#include "http/api_keys.h"
 #include "http/server.h"
 #include "worker/callback.h"
 #include "worker/job.h"
@@ -25,6 +26,7 @@ typedef struct {
     struct event_base *base;
     struct event *sigterm, *sigint;
     struct event *tick; /* armed while a job is there or the worker drains */
+    ApiKeys *keys;      /* NULL: everybody may send jobs */
     HttpServer *server;
     Backend *backend;   /* NULL while starting */
     Callback *callback; /* NULL: standalone or test mode */

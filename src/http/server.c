@@ -24,6 +24,7 @@ enum {
     ACCEPTS_PER_TURN = 16, /* the loop has others to serve, too */
     ACCEPT_RETRY_MS = 100, /* after running out of descriptors or memory */
     LISTEN_BACKLOG = 512,
+    SPARE_MIN_MS = 20,
     SWEEP_MIN_MS = 5,
     SWEEP_MAX_MS = 250,
     POLL_BATCH = 64,
@@ -67,10 +68,23 @@ static struct timeval sweep_interval(const HttpLimits *limits)
     return (struct timeval){.tv_usec = shortest * 1000};
 }
 
+/* The connection that goes when there are too many: spare for the longest time, of two of the same
+ * moment the one accepted first. Whoever opens as many as there may be, and lets them sleep or
+ * drip, must not keep out the probes. NULL: all are needed. */
+static HttpConn *oldest_spare(const HttpServer *s)
+{
+    HttpConn *oldest = NULL;
+
+    for (HttpConn *c = s->conns; c != NULL; c = c->next)
+        if (conn_is_spare(c) && (oldest == NULL || c->since_ms <= oldest->since_ms))
+            oldest = c;
+    return oldest;
+}
+
 static void resume_accepting(HttpServer *s)
 {
     if (!s->accept_paused || s->accept_event == NULL || s->accept_again_ms != 0 ||
-        s->n_conns >= s->limits.max_connections)
+        (s->n_conns >= s->limits.max_connections && oldest_spare(s) == NULL))
         return;
     s->accept_paused = event_add(s->accept_event, NULL) != 0;
 }
@@ -236,14 +250,20 @@ static void on_accept(evutil_socket_t listen_fd, short what, void *ctx)
 
     (void)what;
     for (int n = 0; n < ACCEPTS_PER_TURN; n++) {
+        const bool full = s->n_conns >= s->limits.max_connections;
+        HttpConn *spare = full ? oldest_spare(s) : NULL;
         int fd;
 
-        if (s->n_conns >= s->limits.max_connections) {
+        if (full && spare == NULL) {
             pause_accepting(s, 0);
             return;
         }
+        if (full && clock_now_ms() - spare->since_ms < SPARE_MIN_MS)
+            return; /* its request may be there and unread: the others have their turn first */
         fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
         if (fd >= 0) {
+            if (spare != NULL)
+                conn_gone(spare);
             if (conn_new(s, fd) == NULL)
                 pause_accepting(s, ACCEPT_RETRY_MS);
         } else if (errno == EMFILE || errno == ENFILE) {

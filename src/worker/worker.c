@@ -58,31 +58,29 @@ void worker_arm_tick(Worker *w)
         event_add(w->tick, &interval);
 }
 
-static uint64_t clamp(uint64_t value, uint64_t low, uint64_t high)
-{
-    return value < low ? low : value > high ? high : value;
-}
-
 /* Bounded by rounds and time, and one callback by what a request can cost. A pump that took long,
  * in a flood of requests, is followed by a longer time of computing, so that the share of the
  * sockets stays small. */
 void worker_service(Worker *w)
 {
-    const uint64_t begin = clock_now_ns();
+    const uint64_t begin = clock_cpu_ns();
     uint64_t spent;
 
     http_pump(w->base, PUMP_ROUNDS, PUMP_MAX_US);
     w->last_pump_ns = clock_now_ns();
-    spent = w->last_pump_ns - begin;
-    w->pump_debt_ns =
-        spent <= PUMP_FREE_NS ? 0 : clamp((spent - PUMP_FREE_NS) * PUMP_SHARE, 0, PUMP_MAX_GAP_NS);
+    w->last_pump_cpu_ns = clock_cpu_ns();
+    spent = w->last_pump_cpu_ns - begin;
+    w->pump_debt_ns = spent <= PUMP_FREE_NS ? 0 : (spent - PUMP_FREE_NS) * PUMP_SHARE;
 }
 
 bool worker_service_due(const Worker *w, uint64_t min_gap_ns)
 {
-    const uint64_t gap_ns = w->pump_debt_ns > min_gap_ns ? w->pump_debt_ns : min_gap_ns;
+    const uint64_t waited_ns = clock_now_ns() - w->last_pump_ns;
 
-    return clock_now_ns() - w->last_pump_ns >= gap_ns;
+    if (waited_ns < min_gap_ns)
+        return false;
+    return w->pump_debt_ns == 0 || waited_ns >= PUMP_MAX_GAP_NS ||
+           clock_cpu_ns() - w->last_pump_cpu_ns >= w->pump_debt_ns;
 }
 
 static bool on_progress(void *ctx, double fraction)

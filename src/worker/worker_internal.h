@@ -38,7 +38,7 @@ typedef struct {
     int progress_logged; /* quarters already in the log */
     int port;
     uint64_t start_ms;
-    uint64_t last_pump_ns;
+    uint64_t last_pump_ns, last_pump_cpu_ns;
     uint64_t pump_debt_ns; /* computing time owed since then */
     uint64_t drain_ms;     /* when draining began */
     int n_signals;

@@ -110,7 +110,8 @@ static void the_connection_cap_holds(void **state)
     assert_int_equal(http_server_listen(rig.server, "127.0.0.1", 0, &err), ERR_OK);
     for (int i = 0; i < 6; i++) {
         fds[i] = tcp_client(http_server_port(rig.server));
-        assert_int_equal(send(fds[i], GET("/a"), sizeof(GET("/a")) - 1, 0), sizeof(GET("/a")) - 1);
+        assert_int_equal(send(fds[i], GET("/hold"), sizeof(GET("/hold")) - 1, 0),
+                         sizeof(GET("/hold")) - 1);
     }
     rig_turn(&rig);
     assert_int_equal(http_server_connections(rig.server), 3);
@@ -122,10 +123,63 @@ static void the_connection_cap_holds(void **state)
         close(fds[i]);
     rig_turn(&rig);
     assert_int_equal(rig.n_requests, 6);
+    http_respond(rig.held, 200, NULL, NULL, "x", 1);
     r = rig_receive(&rig, fds[5]);
     assert_int_equal(reply_status(&r), 200);
     reply_free(&r);
     for (int i = 3; i < 6; i++)
+        close(fds[i]);
+    rig_close(&rig);
+}
+
+/* Three connections may be: one busy, one idle after an answer, one in the middle of a request. The
+ * newcomers take the places of the last two, the older one first. */
+static void spare_connections_make_room(void **state)
+{
+    static const char *const said[] = {GET("/hold"), GET("/a"), "GET /a HT"};
+    const struct timespec pause = {.tv_nsec = 30000000};
+    HttpLimits limits = http_limits_default();
+    int fds[3], newcomer;
+    Rig rig;
+    Err err = {0};
+    Reply r;
+
+    (void)state;
+    limits.max_connections = 3;
+    rig_open(&rig, &limits);
+    assert_int_equal(http_server_listen(rig.server, "127.0.0.1", 0, &err), ERR_OK);
+    for (int i = 0; i < 3; i++) {
+        fds[i] = tcp_client(http_server_port(rig.server));
+        r = rig_exchange(&rig, fds[i], said[i], strlen(said[i]));
+        assert_int_equal(r.eof, false);
+        reply_free(&r);
+        nanosleep(&pause, NULL);
+    }
+    for (int i = 1; i < 3; i++) {
+        newcomer = tcp_client(http_server_port(rig.server));
+        r = rig_exchange(&rig, newcomer, RIG_STR(GET("/hold")));
+        assert_int_equal(r.eof, false);
+        reply_free(&r);
+        r = rig_receive(&rig, fds[i]);
+        assert_true(r.eof || r.reset);
+        reply_free(&r);
+        assert_int_equal(http_server_connections(rig.server), 3);
+        assert_int_equal(rig.n_requests, 2 + i);
+        close(fds[i]);
+        fds[i] = newcomer;
+    }
+    /* All are busy: the next one waits until one of them is not. */
+    newcomer = tcp_client(http_server_port(rig.server));
+    r = rig_exchange(&rig, newcomer, RIG_STR(GET("/a")));
+    assert_int_equal(r.n, 0);
+    reply_free(&r);
+    http_respond(rig.held, 200, NULL, NULL, "x", 1);
+    nanosleep(&(struct timespec){.tv_nsec = 300000000}, NULL); /* the sweep sees it */
+    r = rig_receive(&rig, newcomer);
+    assert_int_equal(reply_status(&r), 200);
+    reply_free(&r);
+    close(newcomer);
+    for (int i = 0; i < 3; i++)
         close(fds[i]);
     rig_close(&rig);
 }
@@ -244,6 +298,7 @@ int main(void)
         cmocka_unit_test(bind_errors_name_address_and_reason),
         cmocka_unit_test(a_restart_gets_its_port_at_once),
         cmocka_unit_test(the_connection_cap_holds),
+        cmocka_unit_test(spare_connections_make_room),
         cmocka_unit_test(running_out_of_descriptors_turns_newcomers_away),
         cmocka_unit_test(stops_accepting),
         cmocka_unit_test(the_pump_is_bounded),

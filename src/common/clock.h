@@ -14,6 +14,10 @@ uint64_t clock_now_ns(void);
 /* Milliseconds of CLOCK_MONOTONIC. */
 uint64_t clock_now_ms(void);
 
+/* Nanoseconds that this thread has computed: time in which others had the processor does not count.
+ * A system call, unlike the others. */
+uint64_t clock_cpu_ns(void);
+
 /* The wall clock as "YYYY-MM-DDTHH:MM:SSZ" (UTC). Unlike gmtime_r and strftime it may be called
  * from a signal handler. */
 void clock_iso_utc(char out[CLOCK_ISO_BYTES]);

@@ -221,12 +221,27 @@ void json_buf_printf(JsonBuf *b, const char *format, ...)
     va_end(args);
 }
 
+/* Bytes at the front that stand for themselves: most texts are nothing else, and may be long. */
+static size_t plain_length(const char *s, size_t n)
+{
+    size_t i = 0;
+
+    while (i < n && s[i] >= ' ' && s[i] < 0x7f && s[i] != '"' && s[i] != '\\')
+        i++;
+    return i;
+}
+
 void json_buf_string(JsonBuf *b, const char *s, size_t n)
 {
     char unit[TEXT_JSON_UNIT_BYTES];
 
     json_buf_add(b, "\"", 1);
     for (size_t i = 0, used; i < n; i += used) {
+        used = plain_length(s + i, n - i);
+        if (used > 0) {
+            json_buf_add(b, s + i, used);
+            continue;
+        }
         const size_t k = text_json_unit(unit, s + i, n - i, &used);
 
         json_buf_add(b, unit, k);

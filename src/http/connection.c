@@ -23,7 +23,8 @@ static size_t pending_output(const HttpConn *c)
 
 static void set_deadline(HttpConn *c, int after_ms)
 {
-    c->deadline_ms = clock_now_ms() + (uint64_t)after_ms;
+    c->since_ms = clock_now_ms();
+    c->deadline_ms = c->since_ms + (uint64_t)after_ms;
 }
 
 /* Everything that is sent passes here or through queue_head. */
@@ -389,6 +390,11 @@ void conn_gone(HttpConn *c)
     if (unfinished)
         handler->on_close(handler->ctx, c);
     conn_free(c);
+}
+
+bool conn_is_spare(const HttpConn *c)
+{
+    return is_receiving(c) || c->state == CONN_LINGERING;
 }
 
 static bool is_stalled(HttpConn *c, uint64_t now_ms)

@@ -13,6 +13,7 @@ enum {
     VALUE_BYTES = 256,          /* longer values match nothing that we compare with */
     AUTHORIZATION_BYTES = 1024, /* the scheme, blanks and the longest key */
     BODY_FIRST_BYTES = 4096,
+    BODY_FREE_BYTES = 64 * 1024,
     CHUNK_EXTENSION_BYTES = 4096 /* they are ignored, but not without end */
 };
 
@@ -298,6 +299,13 @@ static int on_headers_complete(llhttp_t *http)
     return 0;
 }
 
+/* What a body of this size takes of the common budget. Small ones take nothing: a few clients that
+ * hold back the end of large bodies must not keep everybody else from sending a job. */
+static size_t budget_share(size_t cap)
+{
+    return cap > BODY_FREE_BYTES ? cap - BODY_FREE_BYTES : 0;
+}
+
 /* Grows by doubling, from the bytes that really arrived: a Content-Length alone allocates nothing.
  */
 static bool reserve_body(RequestParser *p, size_t n)
@@ -311,12 +319,12 @@ static bool reserve_body(RequestParser *p, size_t n)
         cap *= 2;
     if (cap > p->limits->max_body_bytes + 1)
         cap = p->limits->max_body_bytes + 1;
-    if (cap - p->body_cap > *p->limits->body_budget)
+    if (budget_share(cap) - budget_share(p->body_cap) > *p->limits->body_budget)
         return false;
     body = realloc(p->body, cap);
     if (body == NULL)
         return false;
-    *p->limits->body_budget -= cap - p->body_cap;
+    *p->limits->body_budget -= budget_share(cap) - budget_share(p->body_cap);
     p->body = body;
     p->body_cap = cap;
     return true;
@@ -398,7 +406,7 @@ void request_parser_reset(RequestParser *p)
 {
     const RequestLimits *limits = p->limits;
 
-    *limits->body_budget += p->body_cap;
+    *limits->body_budget += budget_share(p->body_cap);
     free(p->body);
     free(p->target);
     memset(p, 0, sizeof *p);
@@ -414,7 +422,7 @@ void request_parser_free(RequestParser *p)
 {
     if (p == NULL)
         return;
-    *p->limits->body_budget += p->body_cap;
+    *p->limits->body_budget += budget_share(p->body_cap);
     free(p->body);
     free(p->target);
     free(p);

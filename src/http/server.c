@@ -20,6 +20,7 @@
 enum {
     ACCEPTS_PER_TURN = 16, /* the loop has others to serve, too */
     ACCEPT_RETRY_MS = 100, /* after running out of descriptors or memory */
+    SPARE_MIN_MS = 20,
     SWEEP_MIN_MS = 5,
     SWEEP_MAX_MS = 250,
     SWEEP_LATE_MS = 1000, /* the process was stopped, or the machine slept */
@@ -70,10 +71,23 @@ static int open_reserve(void)
     return open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 }
 
+/* The connection that goes when there are too many: spare for the longest time, of two of the same
+ * moment the one accepted first. Whoever opens as many as there may be, and lets them sleep or
+ * drip, must not keep out the probes. NULL: all are needed. */
+static HttpConn *oldest_spare(const HttpServer *s)
+{
+    HttpConn *oldest = NULL;
+
+    for (HttpConn *c = s->conns; c != NULL; c = c->next)
+        if (conn_is_spare(c) && (oldest == NULL || c->since_ms <= oldest->since_ms))
+            oldest = c;
+    return oldest;
+}
+
 static void resume_accepting(HttpServer *s)
 {
     if (!s->accept_paused || s->accept_event == NULL || s->accept_again_ms != 0 ||
-        s->n_conns >= s->limits.max_connections)
+        (s->n_conns >= s->limits.max_connections && oldest_spare(s) == NULL))
         return;
     if (s->reserve_fd < 0) /* it could not be had again when it was given up */
         s->reserve_fd = open_reserve();
@@ -250,14 +264,20 @@ static void on_accept(evutil_socket_t listen_fd, short what, void *ctx)
 
     (void)what;
     for (int n = 0; n < ACCEPTS_PER_TURN; n++) {
+        const bool full = s->n_conns >= s->limits.max_connections;
+        HttpConn *spare = full ? oldest_spare(s) : NULL;
         int fd;
 
-        if (s->n_conns >= s->limits.max_connections) {
+        if (full && spare == NULL) {
             pause_accepting(s, 0);
             return;
         }
+        if (full && clock_now_ms() - spare->since_ms < SPARE_MIN_MS)
+            return; /* its request may be there and unread: the others have their turn first */
         fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
         if (fd >= 0) {
+            if (spare != NULL)
+                conn_gone(spare);
             if (conn_new(s, fd) == NULL)
                 pause_accepting(s, ACCEPT_RETRY_MS);
         } else if (errno == EMFILE || errno == ENFILE) {

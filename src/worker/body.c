@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "common/json.h"
+#include "worker/body_short.h"
 
 enum { BIG_DIGITS = 19 }; /* 2^63 - 1 has 19 digits: shorter integers always fit */
 
@@ -126,12 +127,13 @@ static void scan_all(Scan *s)
     }
 }
 
-json_t *body_parse(const char *text, size_t n, BodySeed *seed, Err *err)
+/* Parses text; where that fails, once more with the integers that the library cannot hold
+ * rewritten. */
+static json_t *parse_short(const char *text, size_t n, BodySeed *seed, Err *err)
 {
     Scan s = {.text = text, .n = n};
     json_t *root = json_parse_bounded(text, n, BODY_MAX_VALUES, "body", err);
 
-    *seed = (BodySeed){.present = false};
     if (root != NULL || err->code != ERR_FORMAT)
         return root;
     scan_all(&s);
@@ -144,5 +146,27 @@ json_t *body_parse(const char *text, size_t n, BodySeed *seed, Err *err)
             *seed = s.seed;
     }
     json_buf_free(&s.out);
+    return root;
+}
+
+json_t *body_parse(const char *text, size_t n, BodySeed *seed, Err *err)
+{
+    ShortBody s;
+    json_t *root = NULL;
+
+    *seed = (BodySeed){.present = false};
+    if (body_shorten(&s, text, n, err) == ERR_OK)
+        root = parse_short(s.text.data != NULL ? s.text.data : "", s.text.len, seed, err);
+    if (root == NULL && err->code == ERR_FORMAT && s.n_cut > 0) {
+        Err inner = *err;
+
+        err_set(err, ERR_FORMAT, "%.200s (long texts are not counted)", inner.msg);
+    }
+    if (root != NULL && !body_restore(&s, root)) {
+        json_decref(root);
+        root = NULL;
+        err_set(err, ERR_MEMORY, "body: out of memory");
+    }
+    body_short_free(&s);
     return root;
 }

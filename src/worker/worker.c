@@ -21,11 +21,10 @@ enum {
     TICK_MS = 50,
     DEFAULT_KEEP_ALIVE_MS = 10000,
     PUMP_ROUNDS = 4, /* accept, read and write of a request fit into one pump */
-    PUMP_MAX_US = 2000,
-    PUMP_MIN_US = 50,
-    PUMP_SHARE = 2, /* a pump lasts at most the computing time before it divided by this */
-    PUMP_MIN_GAP_NS = 1000000,
-    PUMP_MAX_GAP_NS = 4000000,
+    PUMP_MAX_US = 1000,
+    PUMP_FREE_NS = 200000, /* sending a token and answering a probe: never held against anybody */
+    PUMP_SHARE = 6,        /* what a pump takes beyond that is computed so many times as long */
+    PUMP_MAX_GAP_NS = 30000000, /* a probe that comes in a flood of 50 ms must still be in time */
     CALLBACKS_PER_ROUND = 32
 };
 
@@ -60,23 +59,29 @@ void worker_arm_tick(Worker *w)
         event_add(w->tick, &interval);
 }
 
-static uint64_t clamp(uint64_t value, uint64_t low, uint64_t high)
-{
-    return value < low ? low : value > high ? high : value;
-}
-
-/* Bounded twice: by rounds and time for one call, and as a share of the time, since a small model
- * computes a token in much less than the 2 ms that a flood of requests could take each time. */
+/* Bounded by rounds and time, and one callback by what a request can cost. A pump that took long,
+ * in a flood of requests, is followed by a longer time of computing, so that the share of the
+ * sockets stays small. */
 void worker_service(Worker *w)
 {
-    const uint64_t begin = clock_now_ns();
-    const uint64_t computed_us = (begin - w->last_pump_ns) / 1000;
-    uint64_t end;
+    const uint64_t begin = clock_cpu_ns();
+    uint64_t spent;
 
-    http_pump(w->base, PUMP_ROUNDS, (int)clamp(computed_us / PUMP_SHARE, PUMP_MIN_US, PUMP_MAX_US));
-    end = clock_now_ns();
-    w->pump_gap_ns = clamp((end - begin) * PUMP_SHARE, PUMP_MIN_GAP_NS, PUMP_MAX_GAP_NS);
-    w->last_pump_ns = end;
+    http_pump(w->base, PUMP_ROUNDS, PUMP_MAX_US);
+    w->last_pump_ns = clock_now_ns();
+    w->last_pump_cpu_ns = clock_cpu_ns();
+    spent = w->last_pump_cpu_ns - begin;
+    w->pump_debt_ns = spent <= PUMP_FREE_NS ? 0 : (spent - PUMP_FREE_NS) * PUMP_SHARE;
+}
+
+bool worker_service_due(const Worker *w, uint64_t min_gap_ns)
+{
+    const uint64_t waited_ns = clock_now_ns() - w->last_pump_ns;
+
+    if (waited_ns < min_gap_ns)
+        return false;
+    return w->pump_debt_ns == 0 || waited_ns >= PUMP_MAX_GAP_NS ||
+           clock_cpu_ns() - w->last_pump_cpu_ns >= w->pump_debt_ns;
 }
 
 static bool on_progress(void *ctx, double fraction)
@@ -86,7 +91,7 @@ static bool on_progress(void *ctx, double fraction)
     w->progress = fraction < 0 ? 0 : fraction > 1 ? 1 : fraction;
     for (; w->progress_logged < (int)(w->progress * 4); w->progress_logged++)
         log_line(LOG_INFO, "Loading model", "i:percent", 25LL * (w->progress_logged + 1), NULL);
-    if (clock_now_ns() - w->last_pump_ns >= PUMP_MIN_GAP_NS)
+    if (worker_service_due(w, WORKER_PUMP_GAP_NS))
         worker_service(w);
     return !w->exit_now;
 }
@@ -259,7 +264,8 @@ static void serve(Worker *w)
             runner_start(w);
         if (w->jobs.running != NULL && !runner_paused(w)) {
             runner_step(w);
-            worker_service(w);
+            if (worker_service_due(w, 0))
+                worker_service(w);
         } else if ((w->jobs.first == NULL || w->jobs.running != NULL) && !wait_for_work(w)) {
             return;
         }

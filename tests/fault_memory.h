@@ -50,6 +50,12 @@ static inline void fault_memory_disarm(void)
     fault_memory.first = -1;
 }
 
+/* A place for a debugger's breakpoint: the backtrace shows whose allocation it is. */
+static __attribute__((noinline)) void fault_memory_failed(void)
+{
+    fault_memory.n_failed++;
+}
+
 static inline bool fault_memory_denied(void)
 {
     const long n = fault_memory.n++;
@@ -57,7 +63,7 @@ static inline bool fault_memory_denied(void)
     if (fault_memory.first < 0 || n < fault_memory.first ||
         n - fault_memory.first >= fault_memory.count)
         return false;
-    fault_memory.n_failed++;
+    fault_memory_failed();
     errno = ENOMEM;
     return true;
 }

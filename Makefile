@@ -49,6 +49,7 @@ TEST_HELP := $(BUILD)/tests/check.a
 TEST_LIBS ?= $(shell pkg-config --libs cmocka)
 # Linker flags of single test programs: TEST_LDFLAGS_<name>.
 TEST_LDFLAGS_test_alloc := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=free,--wrap=mmap,--wrap=munmap
+TEST_LDFLAGS_test_worker_faults := $(TEST_LDFLAGS_test_alloc),--wrap=listen,--wrap=log_line
 TEST_LDFLAGS_test_determinism := -Wl,--wrap=kv_cache_write
 
 # Fuzz targets: replay_NAME runs one over its seeds, fuzz_NAME is one with libFuzzer.
@@ -108,7 +109,7 @@ $(BUILD)/tests/fuzz/replay.o: FILE_FLAGS := -Itests
 .PRECIOUS: $(BUILD)/tests/%.o $(BUILD)/tests/fuzz/%.o
 
 # A backend without a model for the tests of the worker; tests/http starts stub_worker where timing matters.
-$(addprefix $(BUILD)/tests/,checkpoint_00_foundation test_request stub_worker): $(BUILD)/tests/stub_backend.o
+$(addprefix $(BUILD)/tests/,checkpoint_00_foundation test_request test_worker_faults stub_worker): $(BUILD)/tests/stub_backend.o
 
 replays: $(REPLAYS)
 fuzzers: $(FUZZERS)

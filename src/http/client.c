@@ -25,7 +25,6 @@ enum {
     ANSWER_MAX_BYTES = 64 * 1024,
     LATE_MS = 500, /* the process was stopped, or the machine slept */
     SECOND_LOOK_MS = 50,
-    READ_BYTES = 16 * 1024,
     MESSAGE_BYTES = 256,
     ADDRESS_TEXT_BYTES = 80
 };
@@ -267,7 +266,6 @@ static bool begin_attempt(HttpPost *p, int fd)
         return false;
     }
     bufferevent_setcb(p->bev, on_answer, on_sent, on_end, p);
-    bufferevent_setwatermark(p->bev, EV_READ, 0, READ_BYTES);
     if (evbuffer_add_buffer_reference(bufferevent_get_output(p->bev), p->request) == 0 &&
         bufferevent_enable(p->bev, EV_WRITE) == 0)
         return true;

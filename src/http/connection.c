@@ -63,9 +63,10 @@ static void discard_input(HttpConn *c)
     (void)evbuffer_drain(in, n);
 }
 
-/* While the input stands at its water mark libevent calls the read callback over and over
- * (libevent#891), and a turn of the loop that was to be short never ends. So reading is switched
- * off until there is room; http_server_poll_hangups sees who leaves meanwhile. */
+/* Reading is switched off while much waits unparsed; http_server_poll_hangups sees who leaves
+ * meanwhile. Not by libevent's water mark: while the input stands there it calls the read callback
+ * over and over (libevent#891), and a turn of the loop that was to be short never ends; and without
+ * memory for its own callback bufferevent_setwatermark crashes (2.1.12). */
 static void watch_input(HttpConn *c)
 {
     const bool full = evbuffer_get_length(bufferevent_get_input(c->bev)) >= CONN_READ_BYTES;
@@ -355,7 +356,7 @@ HttpConn *conn_new(HttpServer *s, int fd)
     c->server = s;
     set_socket_options(c, fd);
     bufferevent_setcb(c->bev, on_readable, on_all_sent, on_end, c);
-    bufferevent_setwatermark(c->bev, EV_READ, 0, CONN_READ_BYTES);
+    (void)bufferevent_set_max_single_read(c->bev, CONN_READ_BYTES);
     c->state = CONN_IDLE;
     set_deadline(c, s->limits.idle_timeout_ms);
     server_conn_added(s, c);

@@ -11,7 +11,13 @@
 
 #include "common/error.h"
 
-enum { JSON_MAX_DEPTH = 32 };
+enum {
+    JSON_MAX_DEPTH = 32,
+    /* A parsed value takes up to 250 bytes, an empty object in the text only three: a file of
+     * 256 MiB could ask for 20 GB. This many are enough for a tokenizer of a million tokens with as
+     * many merges, each a pair. */
+    JSON_FILE_MAX_VALUES = 4200000
+};
 
 /* Parses text[0..n). RFC 8259 to the letter; refuses bytes after the value, duplicate keys, depth
  * above 32, bad UTF-8, NaN. what names the source in messages ("config.json"). "\u0000" in a string
@@ -25,8 +31,11 @@ json_t *json_parse(const char *text, size_t n, const char *what, Err *err) ERR_C
 json_t *json_parse_bounded(const char *text, size_t n, size_t max_values, const char *what,
                            Err *err) ERR_CHECK;
 
-/* Maps and parses a file of at most max_bytes. Messages carry the path. */
+/* Maps and parses a file of at most max_bytes and JSON_FILE_MAX_VALUES values, or of at most
+ * max_values. Messages carry the path. */
 json_t *json_parse_file(const char *path, size_t max_bytes, Err *err) ERR_CHECK;
+json_t *json_parse_file_bounded(const char *path, size_t max_bytes, size_t max_values,
+                                Err *err) ERR_CHECK;
 
 /* A growing text buffer for JSON output; failed allocations are remembered in oom and checked once
  * at the end. */

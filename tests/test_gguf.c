@@ -106,7 +106,7 @@ static void tells_absent_from_wrong_type(void **state)
     float f = 5.0f;
     bool b = true, found = true;
     GgufText text = {"x", 1};
-    GgufArray array = {NULL, 5};
+    GgufArray array = {NULL, 5, NULL};
     Err err = {ERR_OK, ""};
 
     (void)state;
@@ -186,6 +186,40 @@ static void reads_values_and_arrays(void **state)
     assert_int_equal(gguf_array(g, "a.u32", GGUF_META_U32, &a, NULL, &err), ERR_OK);
     assert_true(gguf_next_u32(&a, &u32) && u32 == 7);
     assert_false(gguf_next_u32(&a, &u32));
+    gguf_close(g);
+}
+
+/* A file is mapped, so somebody may write to it after it was checked. */
+static void a_length_that_grew_leads_nowhere(void **state)
+{
+    static unsigned char copy[MAX_FILE];
+    const size_t n = make(copy, good);
+    unsigned char *text, *three;
+    Err err = {ERR_OK, ""};
+    GgufText found = {NULL, 0};
+    GgufArray a;
+    Gguf *g;
+
+    (void)state;
+    assert_int_equal(gguf_parse(&g, copy, n, "x.gguf", &err), ERR_OK);
+    text = memmem(copy, n, "text", 4);
+    three = memmem(copy, n, "three", 5);
+    assert_true(text != NULL && three != NULL);
+
+    memset(three - 8, 0xff, 8);
+    assert_int_equal(gguf_array(g, "a.strings", GGUF_META_STRING, &a, NULL, &err), ERR_OK);
+    assert_true(gguf_next_string(&a, &found) && gguf_next_string(&a, &found));
+    assert_false(gguf_next_string(&a, &found));
+    assert_false(gguf_next_string(&a, &found));
+    /* The second string now ends where the file does: no place for the length of a third. */
+    (void)put(copy, (size_t)(three - copy) - 16, (uint64_t)(copy + n - (three - 8)), 8);
+    assert_int_equal(gguf_array(g, "a.strings", GGUF_META_STRING, &a, NULL, &err), ERR_OK);
+    assert_true(gguf_next_string(&a, &found) && gguf_next_string(&a, &found));
+    assert_false(gguf_next_string(&a, &found));
+
+    (void)put(copy, (size_t)(text - copy) - 8, n, 8);
+    assert_int_equal(gguf_string(g, "k.string", &found, NULL, &err), ERR_FORMAT);
+    assert_string_equal(err.msg, "x.gguf: the file changed while it was read");
     gguf_close(g);
 }
 
@@ -328,6 +362,7 @@ int main(void)
         cmocka_unit_test(reads_integers_of_any_type),
         cmocka_unit_test(tells_absent_from_wrong_type),
         cmocka_unit_test(reads_values_and_arrays),
+        cmocka_unit_test(a_length_that_grew_leads_nowhere),
         cmocka_unit_test(accepts_unusual_but_correct_files),
         cmocka_unit_test(names_types_it_cannot_widen),
         cmocka_unit_test(opens_files),

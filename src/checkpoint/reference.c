@@ -310,7 +310,8 @@ Comparison reference_compare(const char *name, const CompareView *ours,
 
 static void set_note(char note[REFERENCE_NOTE_BYTES], const char *text)
 {
-    snprintf(note, REFERENCE_NOTE_BYTES, "%.*s", REFERENCE_NOTE_BYTES - 1, text);
+    /* Cut in the middle and between characters. */
+    (void)text_escape(note, REFERENCE_NOTE_BYTES, text, strlen(text));
 }
 
 /* One second source against the first. False, with a note, when they do not agree or it cannot be

@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/sysinfo.h>
 
 /* Size of a large page on the machines this is tuned for; elsewhere it is just an alignment. */
 enum { ARENA_HUGE_BYTES = 2 * 1024 * 1024 };
@@ -70,14 +71,30 @@ static unsigned char *map_aligned(size_t size)
     return p + skip;
 }
 
+/* Where the kernel promises more than it has, it keeps no promise: the process would be killed once
+ * it writes to what it got. */
+static bool machine_has(size_t size_bytes, size_t *total)
+{
+    struct sysinfo info;
+
+    if (sysinfo(&info) != 0 ||
+        !size_mul((size_t)info.totalram + info.totalswap, info.mem_unit, total))
+        return true; /* unknown */
+    return size_bytes <= *total;
+}
+
 ErrCode arena_init(Arena *a, size_t size_bytes, const char *what, Err *err)
 {
     enum { PAGE_MASK = 4096 - 1 };
     Arena made = {NULL, 0, 0};
+    size_t total = 0;
 
     if (size_bytes > SIZE_MAX - PAGE_MASK)
         return err_set(err, ERR_MEMORY, "%s: %zu bytes are more than an address can count", what,
                        size_bytes);
+    if (!machine_has(size_bytes, &total))
+        return err_set(err, ERR_MEMORY, "%s: needs %zu bytes of memory, this machine has %zu", what,
+                       size_bytes, total);
     if (size_bytes > 0) {
         /* Whole pages: otherwise the end of the aligned piece could not be given back exactly. */
         made.size_bytes = (size_bytes + PAGE_MASK) & ~(size_t)PAGE_MASK;

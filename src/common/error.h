@@ -19,7 +19,9 @@ typedef enum {
     ERR_INTERNAL     /* a state this program should not have reached */
 } ErrCode;
 
-enum { ERR_MSG_BYTES = 512 };
+/* With the name of the program in front and a line feed behind it, a message is a line of at most
+ * 512 bytes. */
+enum { ERR_MSG_BYTES = 499 };
 
 typedef struct {
     ErrCode code;            /* ERR_OK until something fails */

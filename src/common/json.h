@@ -11,9 +11,10 @@
 
 #include "common/error.h"
 
-/* A value takes up to a hundred times the memory of its text ("[],"): more than these are refused
- * before anything is built. A model of 100,000 tensors has fewer. */
-enum { JSON_MAX_DEPTH = 32, JSON_MAX_VALUES = 1000000 };
+/* A parsed value takes up to 250 bytes, an empty object in the text only three: more values than
+ * these are refused before anything is built. Enough for a tokenizer of 500,000 tokens with as many
+ * merges, each a pair. */
+enum { JSON_MAX_DEPTH = 32, JSON_MAX_VALUES = 2000000 };
 
 /* Parses text[0..n). RFC 8259 to the letter; refuses bytes after the value, duplicate keys, depth
  * above 32, bad UTF-8, NaN, more than JSON_MAX_VALUES values. what names the source in messages
@@ -26,7 +27,8 @@ json_t *json_parse(const char *text, size_t n, const char *what, Err *err) ERR_C
 json_t *json_parse_bounded(const char *text, size_t n, size_t max_values, const char *what,
                            Err *err) ERR_CHECK;
 
-/* Maps and parses a file of at most max_bytes. Messages carry the path. */
+/* Maps and parses a file of at most max_bytes and JSON_MAX_VALUES values, or of at most
+ * max_values. Messages carry the path. */
 json_t *json_parse_file(const char *path, size_t max_bytes, Err *err) ERR_CHECK;
 json_t *json_parse_file_bounded(const char *path, size_t max_bytes, size_t max_values,
                                 Err *err) ERR_CHECK;

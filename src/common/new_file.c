@@ -7,7 +7,17 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
+
+/* /dev/null, a pipe: renaming would put a plain file in its place, and who may write to /dev would
+ * lose the device. */
+static bool is_special(const char *path)
+{
+    struct stat st;
+
+    return stat(path, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode);
+}
 
 ErrCode new_file_open(NewFile *f, const char *path, Err *err)
 {
@@ -17,6 +27,8 @@ ErrCode new_file_open(NewFile *f, const char *path, Err *err)
     f->failure = 0;
     if (n < 0 || m < 0 || (size_t)m >= sizeof f->temporary)
         return err_set(err, ERR_IO, "%s: %s", path, strerror(ENAMETOOLONG));
+    if (is_special(path))
+        return err_set(err, ERR_IO, "%s: not a regular file, would be replaced by one", path);
     f->fd = open(f->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     if (f->fd < 0)
         return err_set(err, ERR_IO, "%s: %s", errno == EEXIST ? f->temporary : f->path,

@@ -18,8 +18,8 @@ typedef struct {
     char temporary[PATH_MAX];
 } NewFile;
 
-/* Creates the temporary file beside path. Errors: ERR_IO, "<path>: <errno text>"; names the
- * temporary file when that is in the way. */
+/* Creates the temporary file beside path, which must not be a device or a pipe. Errors: ERR_IO,
+ * "<path>: <errno text>"; names the temporary file when that is in the way. */
 ErrCode new_file_open(NewFile *f, const char *path, Err *err) ERR_CHECK;
 
 /* Appends data[0..n); false after a failure, which new_file_commit reports. */

@@ -36,6 +36,7 @@ struct Gguf {
     Arena memory;    /* this struct, path, entries, tensors, names */
     MappedFile file; /* owned; empty for gguf_parse */
     size_t size;
+    const unsigned char *end; /* of the file */
     const char *path;
     Entry *entries; /* sorted by key */
     size_t n_entries;
@@ -364,6 +365,13 @@ static ErrCode measure(Cursor *c, size_t n_tensors, size_t n_keys, size_t *name_
     return ERR_OK;
 }
 
+/* The file is mapped, not copied: whoever writes to it between the walks could make the second one
+ * find other numbers than those that memory was sized by. */
+static ErrCode changed(const char *what, Err *err)
+{
+    return err_set(err, ERR_FORMAT, "%s: the file changed while it was read", what);
+}
+
 /* An object with room for what was measured. */
 static Gguf *gguf_new(size_t n_tensors, size_t n_keys, size_t name_bytes, const char *what,
                       char **names, Err *err)
@@ -423,9 +431,9 @@ static int compare_offsets(const void *a, const void *b)
     return (x->offset > y->offset) - (x->offset < y->offset);
 }
 
-/* The second walk. */
+/* The second walk. names: room for name_bytes. */
 static ErrCode keep_all(Gguf *g, Cursor *c, size_t n_tensors, size_t n_keys, char *names,
-                        bool mapped)
+                        size_t name_bytes, bool mapped)
 {
     GgufText name;
 
@@ -437,11 +445,14 @@ static ErrCode keep_all(Gguf *g, Cursor *c, size_t n_tensors, size_t n_keys, cha
 
         if (!read_tensor(c, t, &name))
             return c->err->code;
+        if (name.n >= name_bytes)
+            return changed(g->path, c->err);
         memcpy(names, name.text, name.n);
         t->name = names;
         t->file = g->path;
         t->mapped = mapped;
         names += name.n + 1; /* the arena is zeroed */
+        name_bytes -= name.n + 1;
     }
     return ERR_OK;
 }
@@ -575,8 +586,9 @@ static ErrCode parse(Gguf **out, const unsigned char *data, size_t size, const M
     if (g == NULL)
         return err->code;
     g->size = size;
+    g->end = data + size;
     c.at = start;
-    if (keep_all(g, &c, n_tensors, n_keys, names, file != NULL) != ERR_OK ||
+    if (keep_all(g, &c, n_tensors, n_keys, names, name_bytes, file != NULL) != ERR_OK ||
         finish(g, &c) != ERR_OK) {
         gguf_close(g);
         return err->code;
@@ -749,9 +761,13 @@ ErrCode gguf_string(const Gguf *g, const char *key, GgufText *out, bool *found, 
     const Entry *e;
     const ErrCode code = scalar(g, key, GGUF_META_STRING, &e, found, err);
 
-    if (code == ERR_OK && e != NULL)
-        *out = (GgufText){(const char *)e->value + 8, (size_t)load(e->value, 8)};
-    return code;
+    if (code != ERR_OK || e == NULL)
+        return code;
+    const uint64_t n = load(e->value, 8);
+    if (n > (size_t)(g->end - e->value) - 8)
+        return changed(g->path, err);
+    *out = (GgufText){(const char *)e->value + 8, (size_t)n};
+    return ERR_OK;
 }
 
 ErrCode gguf_array(const Gguf *g, const char *key, GgufMeta element, GgufArray *out, bool *found,
@@ -767,7 +783,7 @@ ErrCode gguf_array(const Gguf *g, const char *key, GgufMeta element, GgufArray *
         (void)snprintf(expected, sizeof expected, "array of %s", meta_types[element].name);
         return wrong_type(g, e, expected, err);
     }
-    *out = (GgufArray){e->value, e->n};
+    *out = (GgufArray){e->value, e->n, g->end};
     return ERR_OK;
 }
 
@@ -776,7 +792,7 @@ static const unsigned char *next(GgufArray *a, size_t n)
 {
     const unsigned char *p = a->at;
 
-    if (a->n == 0)
+    if (a->n == 0 || (size_t)(a->end - p) < n)
         return NULL;
     a->n--;
     a->at += n;
@@ -789,7 +805,12 @@ bool gguf_next_string(GgufArray *a, GgufText *out)
 
     if (p == NULL)
         return false;
-    *out = (GgufText){(const char *)p + 8, (size_t)load(p, 8)};
+    const uint64_t length = load(p, 8);
+    if (length > (size_t)(a->end - a->at)) {
+        a->n = 0;
+        return false;
+    }
+    *out = (GgufText){(const char *)p + 8, (size_t)length};
     a->at += out->n;
     return true;
 }

@@ -16,7 +16,13 @@
 #include "common/json.h"
 #include "common/mapped_file.h"
 
-enum { ST_LENGTH_BYTES = 8, ST_INDEX_BYTES = 256 * 1024 * 1024 };
+enum {
+    ST_LENGTH_BYTES = 8,
+    ST_INDEX_BYTES = 256 * 1024 * 1024,
+    /* An entry has eight values and as many as it has dimensions: 50,000 tensors, three times what
+     * the largest model of this program has. */
+    ST_MAX_VALUES = 500000
+};
 
 /* A string of __metadata__. */
 typedef struct {
@@ -37,7 +43,8 @@ typedef struct {
 } Shard;
 
 struct Safetensors {
-    Arena memory; /* this struct, shards; with an index also tensors */
+    Arena memory; /* this struct, path, shards; with an index also tensors */
+    const char *path;
     Shard *shards;
     size_t n_shards;
     StTensor *tensors; /* of the only shard, or gathered after the index */
@@ -165,7 +172,7 @@ static json_t *parse_header(const char *text, size_t n, const char *what, Err *e
         return NULL;
     }
     (void)snprintf(name, sizeof name, "%s: header", what);
-    return json_parse(text, end, name, err);
+    return json_parse_bounded(text, end, ST_MAX_VALUES, name, err);
 }
 
 /* Reads "shape" into t and stores the product in *n_elements. */
@@ -453,7 +460,7 @@ static Safetensors *st_new(size_t n_shards, size_t n_tensors, const char *what, 
     Arena memory;
     size_t total = 0;
 
-    if (!arena_plan(&total, 1, sizeof(Safetensors)) ||
+    if (!arena_plan(&total, 1, sizeof(Safetensors)) || !arena_plan(&total, strlen(what) + 1, 1) ||
         !arena_plan(&total, n_shards, sizeof(Shard)) ||
         !arena_plan(&total, n_tensors, sizeof(StTensor))) {
         err_set(err, ERR_MEMORY, "%s: too many tensors", what);
@@ -462,15 +469,16 @@ static Safetensors *st_new(size_t n_shards, size_t n_tensors, const char *what, 
     if (arena_init(&memory, total, what, err) != ERR_OK)
         return NULL;
     Safetensors *st = arena_alloc(&memory, 1, sizeof *st);
+    const char *path = keep_text(&memory, what, strlen(what));
     Shard *shards = arena_alloc(&memory, n_shards, sizeof *shards);
     StTensor *tensors = arena_alloc(&memory, n_tensors, sizeof *tensors);
-    if (st == NULL || shards == NULL || tensors == NULL) {
+    if (st == NULL || path == NULL || shards == NULL || tensors == NULL) {
         arena_free(&memory);
         err_set(err, ERR_INTERNAL, "%s: planned too small", what);
         return NULL;
     }
-    *st =
-        (Safetensors){.memory = memory, .shards = shards, .n_shards = n_shards, .tensors = tensors};
+    *st = (Safetensors){
+        .memory = memory, .path = path, .shards = shards, .n_shards = n_shards, .tensors = tensors};
     return st;
 }
 
@@ -644,7 +652,7 @@ static ErrCode open_map(Safetensors **out, json_t *map, const char *path, Arena 
 static ErrCode open_index(Safetensors **out, const char *path, Err *err)
 {
     Arena scratch = {NULL, 0, 0};
-    json_t *root = json_parse_file(path, ST_INDEX_BYTES, err);
+    json_t *root = json_parse_file_bounded(path, ST_INDEX_BYTES, ST_MAX_VALUES, err);
     ErrCode code;
 
     if (root == NULL)
@@ -728,6 +736,11 @@ const char *safetensors_metadata(const Safetensors *st, const char *key, size_t 
         return NULL;
     *n = t->n;
     return t->text;
+}
+
+const char *safetensors_path(const Safetensors *st)
+{
+    return st->path;
 }
 
 size_t safetensors_file_bytes(const Safetensors *st)

@@ -60,6 +60,10 @@ const char *safetensors_metadata(const Safetensors *st, const char *key, size_t 
 /* The size of an element type of the format; false when it has none of this name. */
 bool safetensors_dtype_bits(const char *dtype, unsigned *bits) ERR_CHECK;
 
+/* The file that was opened, or the index of the shards; for messages about what is in none of them.
+ * Lives as long as st. */
+const char *safetensors_path(const Safetensors *st);
+
 /* Total bytes of the mapped files. */
 size_t safetensors_file_bytes(const Safetensors *st);
 

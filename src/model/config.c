@@ -16,7 +16,8 @@
 
 enum {
     CONFIG_MAX_BYTES = 256 * 1024 * 1024,
-    CONFIG_DEFAULT_EOS = 50256 /* <|endoftext|> of the published models */
+    CONFIG_MAX_VALUES = 100000, /* published files have fewer than 100 */
+    CONFIG_DEFAULT_EOS = 50256  /* <|endoftext|> of the published models */
 };
 
 /* The object being read and the name of its file, for messages. */
@@ -46,6 +47,8 @@ static const char *found(char *out, size_t size, const json_t *v)
     case JSON_ARRAY:
         return "a list";
     case JSON_STRING:
+        if (strlen(json_string_value(v)) != json_string_length(v))
+            return "a text with a NUL character";
         (void)snprintf(out, size, "\"%s\"", json_string_value(v));
         return out;
     case JSON_INTEGER:
@@ -77,6 +80,13 @@ static ErrCode wrong(const Fields *f, ErrCode code, const char *key, const json_
 static bool is_given(const json_t *v)
 {
     return v != NULL && !json_is_null(v);
+}
+
+/* Whether v is this text: all of it, a NUL in it does not end it. */
+static bool is_text(const json_t *v, const char *text)
+{
+    return json_is_string(v) && json_string_length(v) == strlen(text) &&
+           memcmp(json_string_value(v), text, strlen(text)) == 0;
 }
 
 /* An integer that fits int. Its range is checked by config_check, which knows what it stands for.
@@ -114,7 +124,7 @@ static ErrCode check_classes(const Fields *f)
 
     if (!json_is_string(type))
         return wrong(f, ERR_FORMAT, "model_type", type, "\"gpt2\"");
-    if (strcmp(json_string_value(type), "gpt2") != 0)
+    if (!is_text(type, "gpt2"))
         return wrong(f, ERR_UNSUPPORTED, "model_type", type, "\"gpt2\"");
     if (is_given(map))
         return wrong(f, ERR_UNSUPPORTED, "auto_map", map, "none: the model brings its own code");
@@ -124,8 +134,8 @@ static ErrCode check_classes(const Fields *f)
         const json_t *v = json_array_get(list, i);
         bool ok = false;
 
-        for (size_t k = 0; json_is_string(v) && k < sizeof known / sizeof known[0]; k++)
-            ok = ok || strcmp(json_string_value(v), known[k]) == 0;
+        for (size_t k = 0; k < sizeof known / sizeof known[0]; k++)
+            ok = ok || is_text(v, known[k]);
         if (!ok)
             return wrong(f, json_is_string(v) ? ERR_UNSUPPORTED : ERR_FORMAT, "architectures", v,
                          "GPT2LMHeadModel");
@@ -159,9 +169,9 @@ static ErrCode read_activation(const Fields *f, Gpt2Config *c)
 
     if (is_given(v) && !json_is_string(v))
         return wrong(f, ERR_FORMAT, "activation_function", v, "a string");
-    const char *name = is_given(v) ? json_string_value(v) : "gelu_new";
     for (size_t i = 0; i < sizeof activations / sizeof activations[0]; i++)
-        if (strcmp(name, activations[i].name) == 0) {
+        /* The first is what a file means that names none. */
+        if (!is_given(v) || is_text(v, activations[i].name)) {
             c->activation = activations[i].activation;
             c->activation_name = activations[i].name;
             return ERR_OK;
@@ -223,9 +233,6 @@ static ErrCode add_eos(const Fields *f, Gpt2Config *c, const char *key, const js
     for (int i = 0; i < c->n_eos; i++)
         if (c->eos_ids[i] == (int)id)
             return ERR_OK;
-    if (c->n_eos == GPT2_MAX_EOS)
-        return err_set(f->err, ERR_LIMIT, "%s: %s has more than %d ids", f->what, key,
-                       (int)GPT2_MAX_EOS);
     c->eos_ids[c->n_eos++] = (int)id;
     return ERR_OK;
 }
@@ -239,6 +246,10 @@ static ErrCode set_eos(const Fields *f, Gpt2Config *c, const char *key, const js
         return ERR_OK;
     if (!json_is_array(v))
         return add_eos(f, c, key, v);
+    /* Before a word is said about each of them. */
+    if (json_array_size(v) > GPT2_MAX_EOS)
+        return err_set(f->err, ERR_LIMIT, "%s: %s has more than %d ids", f->what, key,
+                       (int)GPT2_MAX_EOS);
     for (size_t i = 0; i < json_array_size(v); i++)
         if (add_eos(f, c, key, json_array_get(v, i)) != ERR_OK)
             return f->err->code;
@@ -377,7 +388,7 @@ ErrCode config_parse(Gpt2Config *c, const char *text, size_t n, const char *what
 
     if (err == NULL)
         err = &own;
-    return take_config(c, json_parse(text, n, what, err), what, err);
+    return take_config(c, json_parse_bounded(text, n, CONFIG_MAX_VALUES, what, err), what, err);
 }
 
 ErrCode config_parse_generation(Gpt2Config *c, const char *text, size_t n, const char *what,
@@ -387,7 +398,7 @@ ErrCode config_parse_generation(Gpt2Config *c, const char *text, size_t n, const
 
     if (err == NULL)
         err = &own;
-    return take_generation(c, json_parse(text, n, what, err), what, err);
+    return take_generation(c, json_parse_bounded(text, n, CONFIG_MAX_VALUES, what, err), what, err);
 }
 
 static ErrCode join(char out[PATH_MAX], const char *dir, const char *name, Err *err)
@@ -397,6 +408,11 @@ static ErrCode join(char out[PATH_MAX], const char *dir, const char *name, Err *
     if (n < 0 || n >= PATH_MAX)
         return err_set(err, ERR_IO, "%s/%s: %s", dir, name, strerror(ENAMETOOLONG));
     return ERR_OK;
+}
+
+static json_t *parse_file(const char *path, Err *err)
+{
+    return json_parse_file_bounded(path, CONFIG_MAX_BYTES, CONFIG_MAX_VALUES, err);
 }
 
 ErrCode config_load(Gpt2Config *c, const char *dir, Err *err)
@@ -410,12 +426,12 @@ ErrCode config_load(Gpt2Config *c, const char *dir, Err *err)
         err = &own;
     if (join(path, dir, "config.json", err) != ERR_OK)
         return err->code;
-    ErrCode code = take_config(&made, json_parse_file(path, CONFIG_MAX_BYTES, err), path, err);
+    ErrCode code = take_config(&made, parse_file(path, err), path, err);
     if (code != ERR_OK || (code = join(path, dir, "generation_config.json", err)) != ERR_OK)
         return code;
     /* lstat: a dangling link is not the same as no file. */
     if (lstat(path, &st) == 0)
-        code = take_generation(&made, json_parse_file(path, CONFIG_MAX_BYTES, err), path, err);
+        code = take_generation(&made, parse_file(path, err), path, err);
     if (code == ERR_OK)
         *c = made;
     return code;

@@ -231,7 +231,7 @@ static ErrCode check_layer_count(const Loader *l)
         weight_source_gguf_name(shown, sizeof shown, name);
     if (weight_source_has(&l->source, name))
         return err_set(l->err, ERR_FORMAT, "%s: tensor %s exists, but the model has %d layers",
-                       l->m->path, shown, l->m->config.n_layers);
+                       l->source.path, shown, l->m->config.n_layers);
     return ERR_OK;
 }
 
@@ -255,7 +255,7 @@ static ErrCode read_config(Loader *l, bool directory)
     if (code == ERR_OK && !m->config.tied_head && !weight_source_has(&l->source, "lm_head.weight"))
         code = err_set(l->err, ERR_FORMAT,
                        "%s: tensor lm_head.weight is missing, but tie_word_embeddings is false",
-                       m->path);
+                       l->source.path);
     return code;
 }
 

@@ -40,7 +40,7 @@ void weight_source_gguf_name(char *out, size_t size, const char *name)
 /* By the first bytes: names lie. A big-endian file is GGUF too, and refused as such. */
 static bool is_gguf(const char *path)
 {
-    const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     char magic[4];
     bool yes;
 
@@ -60,8 +60,10 @@ ErrCode weight_source_open(WeightSource *s, const char *path, Err *err)
     if (is_gguf(path))
         return gguf_open(&s->gguf, path, err);
     code = safetensors_open(&s->st, path, err);
-    if (code == ERR_OK)
+    if (code == ERR_OK) {
         s->prefixed = safetensors_find(s->st, "transformer.wte.weight") != NULL;
+        s->path = safetensors_path(s->st);
+    }
     return code;
 }
 

@@ -93,9 +93,10 @@ static json_t *setting(const json_t *object, const char *key)
 
 static bool is_type(const json_t *object, const char *name)
 {
-    const char *type = json_string_value(setting(object, "type"));
+    const json_t *type = setting(object, "type");
 
-    return type != NULL && strcmp(type, name) == 0;
+    return json_is_string(type) && json_string_length(type) == strlen(name) &&
+           memcmp(json_string_value(type), name, strlen(name)) == 0;
 }
 
 /* A setting that must be off: absent, null, false, 0 or an empty string. */

@@ -83,9 +83,10 @@ static ErrCode integer_of(const json_t *root, const char *key, json_int_t min, j
 
 static const char *text_of(const json_t *root, const char *key)
 {
-    const char *text = json_string_value(json_object_get(root, key));
+    const json_t *value = json_object_get(root, key);
+    const char *text = json_string_value(value);
 
-    return text != NULL ? text : "";
+    return text != NULL && strlen(text) == json_string_length(value) ? text : "";
 }
 
 /* Another version of the Unicode tables would cut some texts differently than the program that

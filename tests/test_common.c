@@ -464,6 +464,54 @@ static void log_line_is_one_json_object(void **state)
     json_decref(root);
 }
 
+static void write_plain_and_huge(void)
+{
+    static char big[5000];
+
+    memset(big, 'x', sizeof big - 1);
+    log_line(LOG_WARN, "m", "s:file", "a\nb", "i:id", 600LL, "b:yes", 1, "f:ratio", 0.5, "s:none",
+             (const char *)NULL, NULL);
+    log_line(LOG_WARN, "m", "s:a", big, "s:b", big, "s:c", big, "s:d", big, "s:e", big, NULL);
+    log_line(LOG_WARN, big, "s:a", "b", NULL);
+}
+
+/* Before log_init, which other cases call: also a line that is too long is one line. */
+static void plain_log_lines_end(void **state)
+{
+    char text[16384];
+    const char *line = text;
+
+    (void)state;
+    assert_true(captured(text, sizeof text, write_plain_and_huge) > 0);
+    assert_ptr_equal(
+        strstr(text, "llorch-cpud: warn: m (file a\\nb, id 600, yes true, ratio 0.5)\n"), text);
+    for (int i = 0; i < 3; i++) {
+        const char *end = strchr(line, '\n');
+
+        assert_non_null(end);
+        assert_true(end - line < 4096);
+        assert_int_equal(strncmp(line, "llorch-cpud: warn: ", 19), 0);
+        line = end + 1;
+    }
+    assert_int_equal(*line, '\0');
+}
+
+/* A message after which the worker's name does not fit any more. */
+static void write_long_message(void)
+{
+    char message[700], id[200];
+
+    memset(id, '\"', sizeof id - 1);
+    id[sizeof id - 1] = '\0';
+    log_init(LOG_INFO, id);
+    for (size_t n = 500; n < sizeof message; n += 2) {
+        memset(message, '\x01', n);
+        message[n] = '\0';
+        log_line(LOG_INFO, message, "i:n", (long long)n, NULL);
+    }
+    log_init(LOG_INFO, NULL);
+}
+
 static void write_huge(void)
 {
     static char big[100000];
@@ -475,28 +523,45 @@ static void write_huge(void)
              NULL);
 }
 
-static void log_lines_stay_json_when_shortened(void **state)
+/* Each line is a JSON object; how many there are, and how many of them were shortened. */
+static size_t count_json_lines(const char *text, size_t *n_truncated)
 {
-    char text[16384];
+    size_t n_lines = 0;
 
-    (void)state;
-    size_t n_lines = 0, n_truncated = 0;
-
-    captured(text, sizeof text, write_huge);
-    for (char *line = text; *line != '\0';) {
-        char *end = strchr(line, '\n');
+    *n_truncated = 0;
+    for (const char *line = text; *line != '\0'; n_lines++) {
+        const char *end = strchr(line, '\n');
 
         assert_non_null(end);
         assert_true(end - line < 4096);
         json_t *root = json_loadb(line, (size_t)(end - line), 0, NULL);
-        assert_non_null(root);
-        n_lines++;
-        n_truncated += json_is_true(json_object_get(root, "truncated"));
+        if (root == NULL)
+            fail_msg("not JSON: ...%.60s", end > line + 60 ? end - 60 : line);
+        *n_truncated += json_is_true(json_object_get(root, "truncated"));
         json_decref(root);
         line = end + 1;
     }
-    assert_int_equal(n_lines, 2);
+    return n_lines;
+}
+
+static void log_lines_stay_json_when_shortened(void **state)
+{
+    static char text[512 * 1024];
+    size_t n_truncated;
+    FILE *f = tmpfile();
+
+    (void)state;
+    captured(text, sizeof text, write_huge);
+    assert_int_equal(count_json_lines(text, &n_truncated), 2);
     assert_int_equal(n_truncated, 1);
+    assert_non_null(f);
+    with_stderr(fileno(f), write_long_message);
+    const ssize_t n = pread(fileno(f), text, sizeof text - 1, 0);
+    assert_true(n > 0);
+    text[n] = '\0';
+    assert_int_equal(count_json_lines(text, &n_truncated), 100);
+    assert_true(n_truncated > 0 && n_truncated < 100);
+    fclose(f);
 }
 
 static void write_many(void)
@@ -784,6 +849,7 @@ int main(void)
         cmocka_unit_test(arena_plan_refuses_overflow),
         cmocka_unit_test(arena_says_when_memory_is_out),
         cmocka_unit_test(clocks_run),
+        cmocka_unit_test(plain_log_lines_end),
         cmocka_unit_test(log_line_is_one_json_object),
         cmocka_unit_test(log_lines_stay_json_when_shortened),
         cmocka_unit_test(log_never_waits_for_a_full_pipe),

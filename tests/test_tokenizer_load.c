@@ -327,6 +327,22 @@ static void refuses_a_million_and_one_tokens(void **state)
     free(text);
 }
 
+/* 256 MiB of these would take eleven gigabytes. */
+static void refuses_a_file_of_too_many_values(void **state)
+{
+    const size_t n = 3 * (5 * TOKENIZER_MAX_VOCAB) + 1;
+    char *text = allocate(n);
+
+    (void)state;
+    text[0] = '[';
+    for (size_t i = 1; i < n; i += 3)
+        memcpy(text + i, "[],", 3);
+    text[n - 1] = ']';
+    put_file("tokenizer.json", text, n);
+    assert_refused(ERR_LIMIT, "tokenizer.json", "more than 5000000 values");
+    free(text);
+}
+
 /* No prefix crashes, and each is refused with one line; a valid one loads the same again
  * afterwards. */
 static void refuses_every_prefix(const char *name, void (*good)(char *))
@@ -368,6 +384,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(refuses_files_that_are_none, make_folder, leave_folder),
         cmocka_unit_test_setup_teardown(searches_the_parent_too, make_folder, leave_folder),
         cmocka_unit_test_setup_teardown(refuses_a_million_and_one_tokens, make_folder,
+                                        leave_folder),
+        cmocka_unit_test_setup_teardown(refuses_a_file_of_too_many_values, make_folder,
                                         leave_folder),
         cmocka_unit_test_setup_teardown(every_prefix_is_refused, make_folder, leave_folder),
     };

@@ -104,7 +104,7 @@ static json_t *load_with_nul_keys(const char *text, size_t n, json_error_t *erro
 
 json_t *json_parse(const char *text, size_t n, const char *what, Err *err)
 {
-    return json_parse_bounded(text, n, SIZE_MAX, what, err);
+    return json_parse_bounded(text, n, JSON_MAX_VALUES, what, err);
 }
 
 json_t *json_parse_bounded(const char *text, size_t n, size_t max_values, const char *what,
@@ -139,6 +139,11 @@ json_t *json_parse_bounded(const char *text, size_t n, size_t max_values, const 
 
 json_t *json_parse_file(const char *path, size_t max_bytes, Err *err)
 {
+    return json_parse_file_bounded(path, max_bytes, JSON_MAX_VALUES, err);
+}
+
+json_t *json_parse_file_bounded(const char *path, size_t max_bytes, size_t max_values, Err *err)
+{
     MappedFile f;
     json_t *root = NULL;
 
@@ -148,7 +153,7 @@ json_t *json_parse_file(const char *path, size_t max_bytes, Err *err)
     if (kind != NULL)
         err_set(err, ERR_FORMAT, "%s: this is %s, expected JSON", path, kind);
     else
-        root = json_parse((const char *)f.data, f.size, path, err);
+        root = json_parse_bounded((const char *)f.data, f.size, max_values, path, err);
     mapped_file_close(&f);
     return root;
 }

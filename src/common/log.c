@@ -88,6 +88,16 @@ static void add_string_field(Line *l, const char *key, const char *value)
     add_string(l, value);
 }
 
+/* The same, or nothing when it does not fit. */
+static void add_whole_field(Line *l, const char *key, const char *value)
+{
+    const size_t start = l->len;
+
+    add_string_field(l, key, value);
+    if (l->full)
+        l->len = start;
+}
+
 static void add_number(Line *l, double value)
 {
     char text[64];
@@ -168,8 +178,27 @@ int log_level_parse(const char *name)
     return -1;
 }
 
+/* The value of one field of log_line's list as a person reads it; NULL when it is left out. */
+static const char *plain_value(char text[LOG_VALUE_BYTES], const char *key, va_list *args)
+{
+    if (key[0] == 's') {
+        const char *string = va_arg(*args, const char *);
+
+        if (string == NULL)
+            return NULL;
+        (void)text_escape(text, LOG_VALUE_BYTES, string, strlen(string));
+    } else if (key[0] == 'i') {
+        (void)snprintf(text, LOG_VALUE_BYTES, "%lld", va_arg(*args, long long));
+    } else if (key[0] == 'f') {
+        (void)snprintf(text, LOG_VALUE_BYTES, "%.6g", va_arg(*args, double));
+    } else {
+        (void)snprintf(text, LOG_VALUE_BYTES, "%s", va_arg(*args, int) ? "true" : "false");
+    }
+    return text;
+}
+
 /* "llorch-cpud: warn: message (file x, id 600)": what a sub-command has to say besides its result.
- */
+ * As many fields as fit. */
 static void plain_line(LogLevel level, const char *message, va_list *args)
 {
     char text[LOG_VALUE_BYTES];
@@ -179,29 +208,26 @@ static void plain_line(LogLevel level, const char *message, va_list *args)
     add_text(&l, "llorch-cpud: ");
     add_text(&l, level_names[level]);
     add_text(&l, ": ");
-    add_text(&l, message);
-    while ((key = va_arg(*args, const char *)) != NULL) {
-        const char *string = NULL;
+    (void)text_escape(text, sizeof text, message, strlen(message));
+    add_text(&l, text);
+    while (!l.full && (key = va_arg(*args, const char *)) != NULL) {
+        const size_t start = l.len;
+        const char *value = plain_value(text, key, args);
 
-        if (key[0] == 's')
-            string = va_arg(*args, const char *);
-        else if (key[0] == 'i')
-            (void)snprintf(text, sizeof text, "%lld", va_arg(*args, long long));
-        else if (key[0] == 'f')
-            (void)snprintf(text, sizeof text, "%.6g", va_arg(*args, double));
-        else
-            (void)snprintf(text, sizeof text, "%s", va_arg(*args, int) ? "true" : "false");
-        if (key[0] == 's' && string == NULL)
+        if (value == NULL)
             continue;
-        if (string != NULL)
-            (void)text_escape(text, sizeof text, string, strlen(string));
         add_text(&l, separator);
         add_text(&l, key + 2);
         add_text(&l, " ");
-        add_text(&l, text);
-        separator = ", ";
+        add_text(&l, value);
+        if (l.full)
+            l.len = start;
+        else
+            separator = ", ";
     }
-    add_text(&l, separator[0] == ',' ? ")\n" : "\n");
+    const char *end = separator[0] == ',' ? ")\n" : "\n";
+    memcpy(l.text + l.len, end, strlen(end));
+    l.len += strlen(end);
     write_line(&l);
 }
 
@@ -222,14 +248,11 @@ void log_line(LogLevel level, const char *message, ...)
     clock_iso_utc(now);
     add_string_field(&l, "level", level_names[level]);
     add_string_field(&l, "time", now);
-    /* At most 1023 bytes before escaping, so this part alone may not fit only when all of it is
-     * control characters. */
-    const size_t before_message = l.len;
-    add_string_field(&l, "message", message);
-    if (l.full)
-        l.len = before_message;
+    /* At most 1023 bytes before escaping, so this part may not fit only when all of it is control
+     * characters. */
+    add_whole_field(&l, "message", message);
     if (state.worker_id[0] != '\0' && !l.full)
-        add_string_field(&l, "worker_id", state.worker_id);
+        add_whole_field(&l, "worker_id", state.worker_id);
 
     va_start(args, message);
     for (const char *key; !l.full && (key = va_arg(args, const char *)) != NULL;)

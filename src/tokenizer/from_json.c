@@ -12,7 +12,13 @@
 #include "common/text.h"
 #include "tokenizer/builder.h"
 
-enum { MAX_FILE_BYTES = 256 * 1024 * 1024, MESSAGE_PIECE_BYTES = 100 };
+/* A tokenizer of a million tokens has an entry for each and, in the longer spelling, three values
+ * for each merge. */
+enum {
+    MAX_FILE_BYTES = 256 * 1024 * 1024,
+    MAX_VALUES = 5 * TOKENIZER_MAX_VOCAB,
+    MESSAGE_PIECE_BYTES = 100
+};
 
 /* What was found in the files, before it is checked. */
 typedef struct {
@@ -152,7 +158,7 @@ static ErrCode read_tokenizer_json(Sources *s, Err *err)
 
 static ErrCode open_sources(Sources *s, Err *err)
 {
-    s->root = json_parse_file(s->vocab_path, MAX_FILE_BYTES, err);
+    s->root = json_parse_file_bounded(s->vocab_path, MAX_FILE_BYTES, MAX_VALUES, err);
     if (s->root == NULL)
         return err != NULL ? err->code : ERR_FORMAT;
     if (!json_is_object(s->root))

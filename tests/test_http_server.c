@@ -131,13 +131,36 @@ static void the_connection_cap_holds(void **state)
     rig_close(&rig);
 }
 
+/* With no descriptor left. kept: a client that is served on meanwhile, or -1. */
+static void newcomer_is_turned_away(Rig *rig, int kept)
+{
+    const int lost = tcp_client(http_server_port(rig->server)), probe = dup(0);
+    struct rlimit old, tight;
+    Reply r;
+
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
+    assert_true(probe >= 0);
+    close(probe);
+    tight = (struct rlimit){.rlim_cur = (rlim_t)probe, .rlim_max = old.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &tight), 0);
+    r = rig_receive(rig, lost);
+    assert_true(r.eof || r.reset);
+    reply_free(&r);
+    if (kept >= 0) {
+        r = rig_exchange(rig, kept, RIG_STR(GET("/a")));
+        assert_int_equal(reply_status(&r), 200);
+        reply_free(&r);
+    }
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
+    close(lost);
+}
+
 static void running_out_of_descriptors_turns_newcomers_away(void **state)
 {
-    struct rlimit old, tight;
     Rig rig;
     Err err = {0};
     Reply r;
-    int kept, lost, probe;
+    int kept, next;
 
     (void)state;
     rig_open(&rig, NULL);
@@ -145,27 +168,46 @@ static void running_out_of_descriptors_turns_newcomers_away(void **state)
     kept = tcp_client(http_server_port(rig.server));
     r = rig_exchange(&rig, kept, RIG_STR(GET("/a")));
     reply_free(&r);
-    lost = tcp_client(http_server_port(rig.server));
-    assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
-    probe = dup(0);
-    assert_true(probe >= 0);
-    close(probe);
-    tight = (struct rlimit){.rlim_cur = (rlim_t)probe, .rlim_max = old.rlim_max};
-    assert_int_equal(setrlimit(RLIMIT_NOFILE, &tight), 0);
-    r = rig_receive(&rig, lost);
-    assert_true(r.eof || r.reset);
-    reply_free(&r);
-    r = rig_exchange(&rig, kept, RIG_STR(GET("/a"))); /* the others are served on */
+    newcomer_is_turned_away(&rig, kept);
+    next = tcp_client(http_server_port(rig.server));
+    r = rig_exchange(&rig, next, RIG_STR(GET("/a")));
     assert_int_equal(reply_status(&r), 200);
     reply_free(&r);
-    assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
-    close(lost);
-    lost = tcp_client(http_server_port(rig.server));
-    r = rig_exchange(&rig, lost, RIG_STR(GET("/a")));
-    assert_int_equal(reply_status(&r), 200);
-    reply_free(&r);
-    close(lost);
+    close(next);
     close(kept);
+    rig_close(&rig);
+}
+
+/* Not even the reserve helps when every number is too high: the listener rests, then it tries
+ * again, and has a reserve again. */
+static void accepting_goes_on_when_descriptors_come_back(void **state)
+{
+    struct rlimit old, none;
+    Err err = {0};
+    Reply r;
+    Rig rig;
+    int fd;
+
+    (void)state;
+    rig_open(&rig, NULL);
+    assert_int_equal(http_server_listen(rig.server, "127.0.0.1", 0, &err), ERR_OK);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
+    none = (struct rlimit){.rlim_cur = 3, .rlim_max = old.rlim_max};
+    for (int round = 0; round < 2; round++) {
+        fd = tcp_client(http_server_port(rig.server));
+        assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+        rig_run_ms(&rig, 20);
+        assert_int_equal(http_server_connections(rig.server), 0);
+        assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
+        for (int i = 0; i < 100 && http_server_connections(rig.server) == 0; i++)
+            rig_run_ms(&rig, 20);
+        r = rig_exchange(&rig, fd, RIG_STR(GET("/a")));
+        assert_int_equal(reply_status(&r), 200);
+        reply_free(&r);
+        close(fd);
+        rig_turn(&rig);
+    }
+    newcomer_is_turned_away(&rig, -1);
     rig_close(&rig);
 }
 
@@ -343,6 +385,7 @@ int main(void)
         cmocka_unit_test(a_restart_gets_its_port_at_once),
         cmocka_unit_test(the_connection_cap_holds),
         cmocka_unit_test(running_out_of_descriptors_turns_newcomers_away),
+        cmocka_unit_test(accepting_goes_on_when_descriptors_come_back),
         cmocka_unit_test(a_crowd_at_the_door_does_not_hold_the_loop),
         cmocka_unit_test(stops_accepting),
         cmocka_unit_test(the_limits_are_the_documented_ones),

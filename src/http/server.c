@@ -68,6 +68,12 @@ static struct timeval sweep_interval(const HttpLimits *limits)
     return (struct timeval){.tv_usec = shortest * 1000};
 }
 
+static void keep_reserve(HttpServer *s)
+{
+    if (s->reserve_fd < 0)
+        s->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+}
+
 static void resume_accepting(HttpServer *s)
 {
     if (!s->accept_paused || s->accept_event == NULL || s->accept_again_ms != 0 ||
@@ -96,8 +102,10 @@ static void on_sweep(evutil_socket_t fd, short what, void *ctx)
         next = c->next; /* c can only free itself */
         conn_check_deadlines(c, now_ms);
     }
-    if (s->accept_again_ms != 0 && now_ms >= s->accept_again_ms)
+    if (s->accept_again_ms != 0 && now_ms >= s->accept_again_ms) {
         s->accept_again_ms = 0;
+        keep_reserve(s); /* it may have been lost when descriptors ran out */
+    }
     resume_accepting(s);
     if (s->conns != NULL || s->accept_again_ms != 0)
         arm_sweep(s);
@@ -165,7 +173,8 @@ HttpServer *http_server_new(struct event_base *base, const HttpLimits *limits,
                                                  .max_headers = limits->max_headers},
                                         .max_body_bytes = limits->max_body_bytes,
                                         .body_budget = &s->body_budget};
-    s->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    s->reserve_fd = -1;
+    keep_reserve(s);
     s->sweep_event = evtimer_new(base, on_sweep, s);
     s->kick_event = evtimer_new(base, on_kick, s);
     if (s->sweep_event == NULL || s->kick_event == NULL) {
@@ -225,7 +234,8 @@ static void turn_away(HttpServer *s)
         done = fd >= 0 || errno == EAGAIN;
         if (fd >= 0)
             (void)close(fd);
-        s->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+        s->reserve_fd = -1;
+        keep_reserve(s);
     }
     if (!done)
         pause_accepting(s, ACCEPT_RETRY_MS);

@@ -16,8 +16,11 @@
 
 enum {
     MAX_SEEDS = 256,
-    MAX_PREFIX = 4096, /* longer prefixes of a seed: only one in a hundred */
-    MAX_HEAD = 1024    /* bytes of a seed that are damaged */
+    HEAD_BYTES = 4096, /* of a seed, that are damaged */
+    /* What all inputs of one kind that are made of one seed may have together: of large seeds only
+     * some are made. Half a kilobyte gets all of them even in a hurry. */
+    QUICK_BYTES = 2 << 20,
+    THOROUGH_BYTES = 16 << 20
 };
 
 /* A fault is the sanitizer's to report; then it ends the program by SIGABRT, and say_where speaks.
@@ -101,32 +104,36 @@ static void run_whole(const char *path, const unsigned char *seed, size_t n)
     run_input(seed, n);
 }
 
+/* One of how many inputs of n_bytes each is made when there could be n_inputs. Odd, so that all the
+ * ways of damage take turns. */
+static size_t step_of(size_t n_inputs, size_t n_bytes)
+{
+    return n_inputs * n_bytes / (quick() ? QUICK_BYTES : THOROUGH_BYTES) | 1;
+}
+
 static void run_prefixes(const char *path, const unsigned char *seed, size_t n)
 {
-    const size_t max_prefix = quick() ? MAX_PREFIX / 4 : MAX_PREFIX;
-
-    for (size_t k = 0; k < n; k += k < max_prefix ? 1 : 101) {
+    for (size_t k = 0; k < n; k += step_of(n, n / 2)) {
         now("# the input was the first %zu bytes of %s\n", k, path);
         run_input(seed, k);
     }
 }
 
-/* The first four ways of damage, then one bit after the other, or one of them for each byte. */
+/* The first four ways of damage, then one bit after the other; in a hurry one of them for each
+ * byte. */
 static void run_damages(const char *path, const unsigned char *seed, size_t n)
 {
     static unsigned char damaged[MAX_FILE];
-    const size_t max_head = quick() ? MAX_HEAD / 4 : MAX_HEAD, head = n < max_head ? n : max_head;
+    const size_t head = n < HEAD_BYTES ? n : HEAD_BYTES, n_ways = quick() ? 5 : N_DAMAGES;
 
     assert_true(n <= sizeof damaged);
     memcpy(damaged, seed, n);
-    for (size_t i = 0; i < head; i++) {
-        for (int way = 0; way < (quick() ? 5 : N_DAMAGES); way++) {
-            const int how = quick() && way == 4 ? 4 + (int)(i % 8) : way;
+    for (size_t k = 0; k < head * n_ways; k += step_of(head * n_ways, n)) {
+        const size_t i = k / n_ways, way = k % n_ways;
 
-            damaged[i] = damage(seed[i], how);
-            now("# the input was %s with byte %zu made 0x%02x\n", path, i, damaged[i]);
-            run_input(damaged, n);
-        }
+        damaged[i] = damage(seed[i], (int)(quick() && way == 4 ? 4 + i % 8 : way));
+        now("# the input was %s with byte %zu made 0x%02x\n", path, i, damaged[i]);
+        run_input(damaged, n);
         damaged[i] = seed[i];
     }
 }

@@ -8,6 +8,8 @@
 #include <string.h>
 #include <strings.h>
 
+#include "http/header_value.h"
+
 enum {
     FIELD_BYTES = 32,           /* longer names are none that we know */
     VALUE_BYTES = 256,          /* longer values match nothing that we compare with */
@@ -112,6 +114,12 @@ static bool value_is(const RequestParser *p, const char *text)
     return p->n_value == strlen(text) && strncasecmp(p->value, text, p->n_value) == 0;
 }
 
+/* Whether all of the value is in p->value. */
+static bool is_kept(const RequestParser *p)
+{
+    return p->n_value <= sizeof p->value;
+}
+
 /* Keeps the value for the routes. What cannot be taken at its word becomes "?", which matches
  * nothing. */
 static void keep_value(const RequestParser *p, char *out, size_t size, const char **pointer)
@@ -127,54 +135,16 @@ static void keep_value(const RequestParser *p, char *out, size_t size, const cha
 
 static void keep_correlation_id(RequestParser *p)
 {
-    static const char allowed[] =
-        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
-
     p->correlation_id[0] = '\0';
-    if (++p->n_ids > 1 || p->n_value == 0 || p->n_value >= REQUEST_ID_BYTES)
+    if (++p->n_ids > 1 || !header_value_is_id(p->value, p->n_value, REQUEST_ID_BYTES - 1))
         return;
-    for (size_t i = 0; i < p->n_value; i++)
-        if (p->value[i] == '\0' || strchr(allowed, p->value[i]) == NULL)
-            return;
     memcpy(p->correlation_id, p->value, p->n_value);
     p->correlation_id[p->n_value] = '\0';
 }
 
-static bool value_is_number(const RequestParser *p)
-{
-    for (size_t i = 0; i < p->n_value && i < sizeof p->value; i++)
-        if (p->value[i] < '0' || p->value[i] > '9')
-            return false;
-    return p->n_value > 0 && p->n_value <= sizeof p->value;
-}
-
-/* host[:port] or [v6][:port] as RFC 3986 spells them, or nothing at all (RFC 9112, 3.2). */
-static bool value_is_host(const RequestParser *p)
-{
-    static const char name[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
-                               "-._~%!$&'()*+,;=";
-    char host[VALUE_BYTES];
-    const char *rest = host;
-
-    if (p->n_value >= sizeof host)
-        return false;
-    memcpy(host, p->value, p->n_value);
-    host[p->n_value] = '\0';
-    if (*rest == '[') {
-        rest += 1 + strspn(rest + 1, "0123456789abcdefABCDEF:.");
-        if (*rest++ != ']')
-            return false;
-    } else {
-        rest += strspn(rest, name);
-    }
-    if (*rest == ':')
-        rest += 1 + strspn(rest + 1, "0123456789");
-    return *rest == '\0';
-}
-
 static void trim_value(RequestParser *p)
 {
-    while (p->n_value > 0 && p->n_value <= sizeof p->value &&
+    while (p->n_value > 0 && is_kept(p) &&
            (p->value[p->n_value - 1] == ' ' || p->value[p->n_value - 1] == '\t'))
         p->n_value--;
 }
@@ -183,10 +153,10 @@ static void take_header(RequestParser *p)
 {
     if (field_is(p, "host")) {
         p->n_hosts++;
-        p->host_is_valid = value_is_host(p);
+        p->host_is_valid = is_kept(p) && header_value_is_host(p->value, p->n_value);
     } else if (field_is(p, "content-length")) {
         p->n_lengths++;
-        p->length_is_number = value_is_number(p);
+        p->length_is_number = is_kept(p) && header_value_is_number(p->value, p->n_value);
     } else if (field_is(p, "transfer-encoding")) {
         p->n_codings++;
         p->is_chunked = value_is(p, "chunked");

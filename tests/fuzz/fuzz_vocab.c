@@ -2,7 +2,6 @@
  * NUL, in which a byte 1 stands for the tokens of all bytes; behind it the merges. */
 #include "tokenizer_fuzz.h"
 
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     const uint8_t *nul = size > 0 ? memchr(data, 0, size) : NULL;

@@ -47,7 +47,7 @@ TEST_HELP := $(BUILD)/tests/check.a
 TEST_LIBS ?= $(shell pkg-config --libs cmocka)
 # Linker flags of single test programs: TEST_LDFLAGS_<name>.
 TEST_LDFLAGS_test_alloc := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=free,--wrap=mmap,--wrap=munmap
-TEST_LDFLAGS_test_worker_faults := $(TEST_LDFLAGS_test_alloc),--wrap=listen,--wrap=log_line
+TEST_LDFLAGS_test_worker_faults := $(TEST_LDFLAGS_test_alloc),--wrap=listen,--wrap=log_line,--wrap=clock_now_ns,--wrap=clock_now_ms
 TEST_LDFLAGS_test_determinism := -Wl,--wrap=kv_cache_write
 
 .PHONY: all check check-tree bench bench-save bench-compare asan ubsan sanitize clang arm64 tidy format install uninstall clean help tests
@@ -96,7 +96,13 @@ $(BUILD)/tests/%: $(BUILD)/tests/%.o $(TEST_HELP) $(LIB)
 # A backend without a model for the tests of the worker; tests/http starts stub_worker where timing matters.
 $(addprefix $(BUILD)/tests/,checkpoint_00_foundation test_request test_worker_faults stub_worker): $(BUILD)/tests/stub_backend.o
 
-tests: $(TEST_BINS) $(BUILD)/tests/stub_worker all ## build the program and every test
+# Preloaded into the real program by tests/http/test_faults.py. Sanitizers bring functions of their own, so not with them.
+FAULT_SHIM := $(if $(SAN),,$(BUILD)/tests/fault_shim.so)
+$(BUILD)/tests/fault_shim.so: tests/fault_shim.c
+	@mkdir -p $(@D)
+	$(CC) -std=c11 -D_GNU_SOURCE -U_FORTIFY_SOURCE $(OPT) -g $(WARN) -Wno-missing-prototypes -Wno-pedantic -fPIC -shared -o $@ $< -ldl
+
+tests: $(TEST_BINS) $(BUILD)/tests/stub_worker $(FAULT_SHIM) all ## build the program and every test
 
 check: tests ## run all tests; T=name runs one (make check T=checkpoint_02)
 	@BUILD=$(BUILD) tests/run $(T)

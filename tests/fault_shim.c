@@ -3,10 +3,10 @@
  * It counts the calls of each function below that the program and its libraries make, and lets
  * one, or some in a row, fail. From the environment:
  *
- *   LLORCH_FAULT         "function:at:count:what": call number at (from 1) and count - 1 more (0:
- *                        all from there on); what is the number of an errno, or "short": one byte
- *                        is moved
- *   LLORCH_FAULT_REPORT  file that gets a line "function calls failed" per function at the exit
+ *   LLORCH_FAULT         "function:at:count:what", up to four, with commas between: call number at
+ *                        (from 1) and count - 1 more (0: all from there on) fail; what is the
+ * number of an errno, or "short": one byte is moved LLORCH_FAULT_REPORT  file that gets a line
+ * "function calls failed" per function at the exit
  *
  * Calls on descriptor 2 count under a name of their own (log_write, log_send, log_poll), since what
  * is logged is how a test sees what happens. A close that fails has closed all the same, as it does
@@ -37,10 +37,11 @@
 
 #define FUNCTIONS(X)                                                                               \
     X(open)                                                                                        \
-    X(fstat) X(stat) X(lstat) X(mmap) X(munmap) X(madvise) X(mlockall) X(read) X(pread) X(readv)   \
-        X(recv) X(write) X(writev) X(send) X(socket) X(bind) X(listen) X(accept4) X(connect)       \
-            X(setsockopt) X(getsockname) X(shutdown) X(epoll_create1) X(epoll_ctl) X(epoll_wait)   \
-                X(pipe2) X(eventfd) X(timerfd_create) X(fcntl) X(ioctl) X(poll) X(close) X(rename) \
+    X(fstat)                                                                                       \
+    X(stat) X(lstat) X(mmap) X(munmap) X(madvise) X(mlockall) X(read) X(pread) X(readv) X(recv)    \
+        X(write) X(writev) X(send) X(socket) X(bind) X(listen) X(accept4) X(connect) X(setsockopt) \
+            X(getsockname) X(shutdown) X(epoll_create1) X(epoll_ctl) X(epoll_wait) X(pipe2)        \
+                X(eventfd) X(timerfd_create) X(fcntl) X(ioctl) X(poll) X(close) X(rename)          \
                     X(unlink) X(fsync) X(mkdir) X(getrandom) X(sched_getaffinity)                  \
                         X(sched_setaffinity) X(sigaction) X(signal) X(getrlimit) X(setrlimit)      \
                             X(opendir) X(fopen) X(fwrite) X(fflush) X(fclose) X(getdelim)          \
@@ -56,26 +57,36 @@ void *__libc_calloc(size_t n, size_t size);
 void *__libc_realloc(void *p, size_t size);
 int __open_2(const char *path, int flags);
 
-static struct {
-    long n_calls[N_CALLS], n_failed[N_CALLS];
-    int target; /* -1: none */
+typedef struct {
+    int call;
     long at, count;
     int error; /* 0: short */
-} shim = {.target = -1};
+} Plan;
 
-static void __attribute__((constructor)) read_plan(void)
+static struct {
+    long n_calls[N_CALLS], n_failed[N_CALLS];
+    Plan plans[4];
+    int n_plans;
+} shim;
+
+static void __attribute__((constructor)) read_plans(void)
 {
-    const char *plan = getenv("LLORCH_FAULT");
+    const char *text = getenv("LLORCH_FAULT");
     char name[32], what[16];
 
-    if (plan == NULL ||
-        sscanf(plan, "%31[^:]:%ld:%ld:%15s", name, &shim.at, &shim.count, what) != 4)
-        return;
-    shim.error = atoi(what);
-    for (int i = 0; i < N_CALLS; i++) {
+    for (int i = 0; i < N_CALLS; i++)
         shim.n_calls[i] = 0;
-        if (strcmp(names[i], name) == 0)
-            shim.target = i;
+    for (int used; text != NULL && shim.n_plans < 4; text += used + (text[used] == ',')) {
+        Plan *p = &shim.plans[shim.n_plans];
+
+        if (sscanf(text, "%31[^:]:%ld:%ld:%15[^,]%n", name, &p->at, &p->count, what, &used) != 4)
+            return;
+        p->error = atoi(what);
+        p->call = -1;
+        for (int i = 0; i < N_CALLS; i++)
+            if (strcmp(names[i], name) == 0)
+                p->call = i;
+        shim.n_plans++;
     }
 }
 
@@ -84,7 +95,7 @@ static void __attribute__((destructor)) report(void)
     const char *path = getenv("LLORCH_FAULT_REPORT");
     FILE *f;
 
-    shim.target = -1;
+    shim.n_plans = 0;
     if (path == NULL || (f = fopen(path, "w")) == NULL)
         return;
     for (int i = 0; i < N_CALLS; i++)
@@ -92,34 +103,43 @@ static void __attribute__((destructor)) report(void)
     fclose(f);
 }
 
-static bool chosen(int call)
+/* The plan by which this call fails, or NULL. */
+static const Plan *chosen(int call)
 {
     const long n = ++shim.n_calls[call];
 
-    if (call != shim.target || n < shim.at || (shim.count != 0 && n - shim.at >= shim.count))
-        return false;
-    shim.n_failed[call]++;
-    return true;
+    for (int i = 0; i < shim.n_plans; i++) {
+        const Plan *p = &shim.plans[i];
+
+        if (call == p->call && n >= p->at && (p->count == 0 || n - p->at < p->count)) {
+            shim.n_failed[call]++;
+            return p;
+        }
+    }
+    return NULL;
 }
 
 /* Whether this call fails, with errno set. */
 static bool fails(int call)
 {
-    if (!chosen(call))
-        return false;
-    errno = shim.error != 0 ? shim.error : EIO;
-    return true;
+    const Plan *p = chosen(call);
+
+    if (p != NULL)
+        errno = p->error;
+    return p != NULL;
 }
 
 /* The same for calls that move *n bytes, of which one is left when it is to be short. */
 static bool moves_fail(int call, size_t *n)
 {
-    if (!chosen(call))
+    const Plan *p = chosen(call);
+
+    if (p == NULL)
         return false;
-    errno = shim.error;
-    if (shim.error == 0 && *n > 1)
+    errno = p->error;
+    if (p->error == 0 && *n > 1)
         *n = 1;
-    return shim.error != 0;
+    return p->error != 0;
 }
 
 /* The C library's own function of this name. */

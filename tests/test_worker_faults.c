@@ -378,6 +378,9 @@ static Backend *load(void *ctx, bool (*progress)(void *, double), void *progress
     POST("/execute", "{\"job_id\":\"long\",\"prompt\":\"tokens=40 day\",\"max_tokens\":40}")
 
 static const Deed deeds[] = {
+    {SEND, 0,
+     "GET /ready HTTP/1.1\r\nHost: x\r\n"}, /* the rest never comes: a time limit ends it */
+    {EXPECT, 0, "HTTP/1.1 408"},
     {SEND, 0, GET("/ready")}, /* while it loads */
     {EXPECT, 0, "HTTP/1.1 503"},
     {LOADED, 0, ""},

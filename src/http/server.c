@@ -67,20 +67,26 @@ static struct timeval sweep_interval(const HttpLimits *limits)
     return (struct timeval){.tv_usec = shortest * 1000};
 }
 
+static bool arm_sweep(HttpServer *s)
+{
+    const struct timeval interval = sweep_interval(&s->limits);
+
+    return event_pending(s->sweep_event, EV_TIMEOUT, NULL) ||
+           event_add(s->sweep_event, &interval) == 0;
+}
+
 static void resume_accepting(HttpServer *s)
 {
     if (!s->accept_paused || s->accept_event == NULL || s->accept_again_ms != 0 ||
         s->n_conns >= s->limits.max_connections)
         return;
-    s->accept_paused = event_add(s->accept_event, NULL) != 0;
-}
-
-static void arm_sweep(HttpServer *s)
-{
-    const struct timeval interval = sweep_interval(&s->limits);
-
-    if (!event_pending(s->sweep_event, EV_TIMEOUT, NULL))
-        (void)event_add(s->sweep_event, &interval);
+    if (event_add(s->accept_event, NULL) == 0) {
+        s->accept_paused = false;
+        return;
+    }
+    /* The sweep tries again; without a connection nothing else would. */
+    s->accept_again_ms = clock_now_ms() + ACCEPT_RETRY_MS;
+    (void)arm_sweep(s);
 }
 
 static void on_sweep(evutil_socket_t fd, short what, void *ctx)
@@ -99,7 +105,7 @@ static void on_sweep(evutil_socket_t fd, short what, void *ctx)
         s->accept_again_ms = 0;
     resume_accepting(s);
     if (s->conns != NULL || s->accept_again_ms != 0)
-        arm_sweep(s);
+        (void)arm_sweep(s);
 }
 
 static void on_kick(evutil_socket_t fd, short what, void *ctx)
@@ -131,7 +137,7 @@ void server_conn_added(HttpServer *s, HttpConn *c)
         s->conns->prev = c;
     s->conns = c;
     s->n_conns++;
-    arm_sweep(s);
+    (void)arm_sweep(s);
 }
 
 void server_conn_removed(HttpServer *s, HttpConn *c)
@@ -167,7 +173,9 @@ HttpServer *http_server_new(struct event_base *base, const HttpLimits *limits,
     s->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
     s->sweep_event = evtimer_new(base, on_sweep, s);
     s->kick_event = evtimer_new(base, on_kick, s);
-    if (s->sweep_event == NULL || s->kick_event == NULL) {
+    /* The first timer of a loop makes room for eight, more than the process has, and the room is
+     * kept: armed once here, none can fail for want of memory later. */
+    if (s->sweep_event == NULL || s->kick_event == NULL || !arm_sweep(s)) {
         http_server_free(s);
         return NULL;
     }
@@ -208,7 +216,7 @@ static void pause_accepting(HttpServer *s, int for_ms)
     if (for_ms == 0)
         return;
     s->accept_again_ms = clock_now_ms() + (uint64_t)for_ms;
-    arm_sweep(s);
+    (void)arm_sweep(s);
 }
 
 /* Descriptors ran out: the reserve is given up to take one newcomer and close it, so that it need
@@ -311,9 +319,9 @@ static int bound_port(int fd)
     return ntohs(a.any.ss_family == AF_INET6 ? a.v6.sin6_port : a.v4.sin_port);
 }
 
-/* A listening socket, or -1 with errno. SO_REUSEADDR lets a restart take a port that has
- * connections in TIME_WAIT; two listeners on one port it does not allow on Linux. */
-static int listening_socket(const struct sockaddr_storage *address, socklen_t len)
+/* A listening socket and its port, or -1 with errno. SO_REUSEADDR lets a restart take a port that
+ * has connections in TIME_WAIT; two listeners on one port it does not allow on Linux. */
+static int listening_socket(const struct sockaddr_storage *address, socklen_t len, int *port)
 {
     const int on = 1;
     const int fd = socket(address->ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -321,7 +329,8 @@ static int listening_socket(const struct sockaddr_storage *address, socklen_t le
     if (fd < 0)
         return -1;
     if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0 ||
-        bind(fd, (const struct sockaddr *)address, len) != 0 || listen(fd, LISTEN_BACKLOG) != 0) {
+        bind(fd, (const struct sockaddr *)address, len) != 0 || listen(fd, LISTEN_BACKLOG) != 0 ||
+        (*port = bound_port(fd)) < 0) {
         const int saved = errno;
         (void)close(fd);
         errno = saved;
@@ -345,7 +354,7 @@ ErrCode http_server_listen(HttpServer *s, const char *host, int port, Err *err)
                        open_bracket, host, close_bracket, port, gai_strerror(unknown));
     if (s->listen_fd >= 0)
         return err_set(err, ERR_INTERNAL, "the server listens already, on port %d", s->port);
-    fd = listening_socket(&address, len);
+    fd = listening_socket(&address, len, &s->port);
     if (fd < 0)
         return err_set(err, ERR_IO, "Failed to bind to %s%s%s:%d: %s", open_bracket, host,
                        close_bracket, port, strerror(errno));
@@ -359,7 +368,6 @@ ErrCode http_server_listen(HttpServer *s, const char *host, int port, Err *err)
                        host, close_bracket, port);
     }
     s->listen_fd = fd;
-    s->port = bound_port(fd);
     return ERR_OK;
 }
 

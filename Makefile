@@ -49,7 +49,7 @@ TEST_HELP := $(BUILD)/tests/check.a
 TEST_LIBS ?= $(shell pkg-config --libs cmocka)
 # Linker flags of single test programs: TEST_LDFLAGS_<name>.
 TEST_LDFLAGS_test_alloc := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=free,--wrap=mmap,--wrap=munmap
-TEST_LDFLAGS_test_worker_faults := $(TEST_LDFLAGS_test_alloc),--wrap=listen,--wrap=log_line
+TEST_LDFLAGS_test_worker_faults := $(TEST_LDFLAGS_test_alloc),--wrap=listen,--wrap=log_line,--wrap=clock_now_ns,--wrap=clock_now_ms
 TEST_LDFLAGS_test_determinism := -Wl,--wrap=kv_cache_write
 
 # Fuzz targets: replay_NAME runs one over its seeds, fuzz_NAME is one with libFuzzer.
@@ -111,11 +111,18 @@ $(BUILD)/tests/fuzz/replay.o: FILE_FLAGS := -Itests
 # A backend without a model for the tests of the worker; tests/http starts stub_worker where timing matters.
 $(addprefix $(BUILD)/tests/,checkpoint_00_foundation test_request test_worker_faults stub_worker): $(BUILD)/tests/stub_backend.o
 
+# Preloaded into the real program by tests/http/test_faults.py. Sanitizers bring functions of their own, so not with them.
+FAULT_SHIM := $(if $(SAN),,$(BUILD)/tests/fault_shim.so)
+$(BUILD)/tests/fault_shim.so: tests/fault_shim.c
+	@mkdir -p $(@D)
+	$(CC) -std=c11 -D_GNU_SOURCE -U_FORTIFY_SOURCE $(OPT) $(DEBUG) $(WARN) -Wno-missing-prototypes -Wno-pedantic -fPIC -shared -o $@ $< -ldl
+
+
 replays: $(REPLAYS)
 fuzzers: $(FUZZERS)
 
 # Where sanitizers see what a fuzz target does, its seeds are replayed as well.
-tests: $(TEST_BINS) $(if $(SAN),replays) $(BUILD)/tests/stub_worker all ## build the program and every test
+tests: $(TEST_BINS) $(if $(SAN),replays) $(BUILD)/tests/stub_worker $(FAULT_SHIM) all ## build the program and every test
 
 check: tests ## run all tests; T=name runs one (make check T=checkpoint_02)
 	@BUILD=$(BUILD) LLORCH_TEST_REPLAY=$(if $(SAN),1) tests/run $(T)

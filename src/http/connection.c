@@ -27,17 +27,24 @@ static void set_deadline(HttpConn *c, int after_ms)
     c->deadline_ms = c->since_ms + (uint64_t)after_ms;
 }
 
+/* What was queued will be sent, unless it could not be added. libevent waits for the socket by
+ * itself as soon as something is queued; when that fails, for want of memory or by the kernel's
+ * refusal, it tells nobody. */
+static void check_queued(HttpConn *c, bool added)
+{
+    if (added && event_pending(&c->bev->ev_write, EV_WRITE, NULL))
+        return;
+    c->broken = true;
+    server_kick(c);
+}
+
 /* Everything that is sent passes here or through queue_head. */
 static void queue(HttpConn *c, const char *data, size_t n)
 {
     if (c->broken || n == 0)
         return;
-    if (evbuffer_add(bufferevent_get_output(c->bev), data, n) != 0) {
-        c->broken = true;
-        server_kick(c);
-        return;
-    }
-    c->n_queued += n;
+    check_queued(c, evbuffer_add(bufferevent_get_output(c->bev), data, n) == 0);
+    c->n_queued += c->broken ? 0 : n;
 }
 
 static void queue_head(HttpConn *c, const ResponseHead *head)
@@ -46,11 +53,7 @@ static void queue_head(HttpConn *c, const ResponseHead *head)
 
     if (c->broken)
         return;
-    if (!response_add_head(bufferevent_get_output(c->bev), head)) {
-        c->broken = true;
-        server_kick(c);
-        return;
-    }
+    check_queued(c, response_add_head(bufferevent_get_output(c->bev), head));
     c->n_queued += pending_output(c) - before;
 }
 

@@ -69,9 +69,9 @@ static int bound_port(int fd)
     return ntohs(a.any.sa_family == AF_INET6 ? a.v6.sin6_port : a.v4.sin_port);
 }
 
-/* A listening socket, or -1 with errno. SO_REUSEADDR lets a restart take a port that has
- * connections in TIME_WAIT; two listeners on one port it does not allow on Linux. */
-static int listening_socket(const Address *address, socklen_t len)
+/* A listening socket and its port, or -1 with errno. SO_REUSEADDR lets a restart take a port that
+ * has connections in TIME_WAIT; two listeners on one port it does not allow on Linux. */
+static int listening_socket(const Address *address, socklen_t len, int *port)
 {
     const int on = 1;
     const int fd = socket(address->any.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -79,7 +79,8 @@ static int listening_socket(const Address *address, socklen_t len)
     if (fd < 0)
         return -1;
     if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0 ||
-        bind(fd, &address->any, len) != 0 || listen(fd, LISTEN_BACKLOG) != 0) {
+        bind(fd, &address->any, len) != 0 || listen(fd, LISTEN_BACKLOG) != 0 ||
+        (*port = bound_port(fd)) < 0) {
         const int saved = errno;
         (void)close(fd);
         errno = saved;
@@ -107,7 +108,7 @@ ErrCode listener_open_tcp(HttpListener *l, const char *host, int port, Err *err)
     const char *open_bracket = bare_v6 ? "[" : "", *close_bracket = bare_v6 ? "]" : "";
     Address address;
     socklen_t len;
-    int fd;
+    int fd, bound;
     const int unknown = parse_address(host, port, &address, &len);
 
     if (unknown != 0)
@@ -115,11 +116,11 @@ ErrCode listener_open_tcp(HttpListener *l, const char *host, int port, Err *err)
             err, ERR_IO,
             "Failed to bind to %s%s%s:%d: not an IP address or localhost (or unix:PATH) (%s)",
             open_bracket, host, close_bracket, port, gai_strerror(unknown));
-    fd = listening_socket(&address, len);
+    fd = listening_socket(&address, len, &bound);
     if (fd < 0)
         return err_set(err, ERR_IO, "Failed to bind to %s%s%s:%d: %s%s", open_bracket, host,
                        close_bracket, port, strerror(errno), bind_hint(errno));
-    *l = (HttpListener){.fd = fd, .port = bound_port(fd), .socket.lock_fd = -1};
+    *l = (HttpListener){.fd = fd, .port = bound, .socket.lock_fd = -1};
     return ERR_OK;
 }
 

@@ -86,22 +86,28 @@ static HttpConn *oldest_spare(const HttpServer *s)
     return oldest;
 }
 
+static bool arm_sweep(HttpServer *s)
+{
+    const struct timeval interval = sweep_interval(&s->limits);
+
+    if (event_pending(s->sweep_event, EV_TIMEOUT, NULL))
+        return true;
+    s->sweep_due_ms = clock_now_ms() + (uint64_t)interval.tv_usec / 1000;
+    return event_add(s->sweep_event, &interval) == 0;
+}
+
 static void resume_accepting(HttpServer *s)
 {
     if (!s->accept_paused || s->accept_event == NULL || s->accept_again_ms != 0 ||
         (s->n_conns >= s->limits.max_connections && oldest_spare(s) == NULL))
         return;
-    s->accept_paused = event_add(s->accept_event, NULL) != 0;
-}
-
-static void arm_sweep(HttpServer *s)
-{
-    const struct timeval interval = sweep_interval(&s->limits);
-
-    if (event_pending(s->sweep_event, EV_TIMEOUT, NULL))
+    if (event_add(s->accept_event, NULL) == 0) {
+        s->accept_paused = false;
         return;
-    s->sweep_due_ms = clock_now_ms() + (uint64_t)interval.tv_usec / 1000;
-    (void)event_add(s->sweep_event, &interval);
+    }
+    /* The sweep tries again; without a connection nothing else would. */
+    s->accept_again_ms = clock_now_ms() + ACCEPT_RETRY_MS;
+    (void)arm_sweep(s);
 }
 
 static void on_sweep(evutil_socket_t fd, short what, void *ctx)
@@ -116,7 +122,7 @@ static void on_sweep(evutil_socket_t fd, short what, void *ctx)
      * could have been sent, must not be found late: the sockets first, this at its next turn. */
     s->sweep_put_off = !s->sweep_put_off && now_ms > s->sweep_due_ms + SWEEP_LATE_MS;
     if (s->sweep_put_off) {
-        arm_sweep(s);
+        (void)arm_sweep(s);
         return;
     }
     for (HttpConn *c = s->conns; c != NULL; c = next) {
@@ -129,7 +135,7 @@ static void on_sweep(evutil_socket_t fd, short what, void *ctx)
     }
     resume_accepting(s);
     if (s->conns != NULL || s->accept_again_ms != 0)
-        arm_sweep(s);
+        (void)arm_sweep(s);
 }
 
 static void on_kick(evutil_socket_t fd, short what, void *ctx)
@@ -161,7 +167,7 @@ void server_conn_added(HttpServer *s, HttpConn *c)
         s->conns->prev = c;
     s->conns = c;
     s->n_conns++;
-    arm_sweep(s);
+    (void)arm_sweep(s);
 }
 
 void server_conn_removed(HttpServer *s, HttpConn *c)
@@ -200,7 +206,9 @@ HttpServer *http_server_new(struct event_base *base, const HttpLimits *limits,
     keep_reserve(s);
     s->sweep_event = evtimer_new(base, on_sweep, s);
     s->kick_event = evtimer_new(base, on_kick, s);
-    if (s->sweep_event == NULL || s->kick_event == NULL) {
+    /* The first timer of a loop makes room for eight, more than the process has, and the room is
+     * kept: armed once here, none can fail for want of memory later. */
+    if (s->sweep_event == NULL || s->kick_event == NULL || !arm_sweep(s)) {
         http_server_free(s);
         return NULL;
     }
@@ -239,7 +247,7 @@ static void pause_accepting(HttpServer *s, int for_ms)
     if (for_ms == 0)
         return;
     s->accept_again_ms = clock_now_ms() + (uint64_t)for_ms;
-    arm_sweep(s);
+    (void)arm_sweep(s);
 }
 
 /* Descriptors ran out: the reserve is given up to take one newcomer and close it, so that it need

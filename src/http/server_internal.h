@@ -7,6 +7,7 @@
 
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
+#include <event2/bufferevent_struct.h> /* struct bufferevent: connection.c looks at ev_write */
 #include <event2/event.h>
 
 #include "http/listener.h"

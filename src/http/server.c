@@ -348,19 +348,6 @@ static int listening_socket(const struct sockaddr_storage *address, socklen_t le
     return fd;
 }
 
-/* What to do about it. */
-static const char *bind_hint(int error)
-{
-    switch (error) {
-    case EADDRINUSE:
-        return " (another process listens there: stop it, or choose another --port)";
-    case EADDRNOTAVAIL:
-        return " (no address of this machine: see --host)";
-    default:
-        return "";
-    }
-}
-
 ErrCode http_server_listen(HttpServer *s, const char *host, int port, Err *err)
 {
     const bool bare_v6 = strchr(host, ':') != NULL && host[0] != '[';
@@ -378,8 +365,8 @@ ErrCode http_server_listen(HttpServer *s, const char *host, int port, Err *err)
         return err_set(err, ERR_INTERNAL, "the server listens already, on port %d", s->port);
     fd = listening_socket(&address, len);
     if (fd < 0)
-        return err_set(err, ERR_IO, "Failed to bind to %s%s%s:%d: %s%s", open_bracket, host,
-                       close_bracket, port, strerror(errno), bind_hint(errno));
+        return err_set(err, ERR_IO, "Failed to bind to %s%s%s:%d: %s", open_bracket, host,
+                       close_bracket, port, strerror(errno));
     s->accept_event = event_new(s->base, fd, EV_READ | EV_PERSIST, on_accept, s);
     if (s->accept_event == NULL || event_add(s->accept_event, NULL) != 0) {
         (void)close(fd);

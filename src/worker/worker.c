@@ -192,7 +192,11 @@ static void start_failed(Worker *w, const Err *err, bool loading)
         return;
     w->exit_code = err->code == ERR_USAGE ? 2 : 1;
     log_line(LOG_ERROR, err->msg, "s:code", failure_name(err->code, loading), "s:model",
-             w->options->model_path, NULL);
+             w->options->model_path, "s:hint",
+             err->code == ERR_IO && !loading
+                 ? "another process may listen there; see --port and --host"
+                 : NULL,
+             NULL);
 }
 
 static void notify(Worker *w)

@@ -647,7 +647,7 @@ def port_taken():
             second = Worker("--port", str(w.port), "--host", host, "--callback-url", pool.url, ready=False)
             equal(second.wait(), 1)
             line = second.wait_log("Failed to bind to %s:%d: Address already in use" % (host, w.port))
-            has(line["message"], "--port")
+            has(line["hint"], "see --port and --host")
             equal(line["code"], "BIND_FAILED")
             check("Loading model..." not in second.log_messages(), "the model was loaded for nothing")
         equal(pool.calls, [])

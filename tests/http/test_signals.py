@@ -148,6 +148,18 @@ def interrupts():
             one_end(phase, signal.SIGINT, n)
 
 
+@suite.case("SIGTERM at any moment of the shipped model's job: it ends in order, exit 0")
+def real_model():
+    for _ in range(50 if ALL else 3):
+        w = Worker("--callback-url", "http://localhost:9999")
+        stream = w.execute(prompt="ROMEO: " * 60, max_tokens=10)
+        stream.wait_headers()
+        time.sleep(random.random() * 0.2)
+        w.signal(signal.SIGTERM)
+        last_event(stream)
+        equal(w.wait(), 0)
+
+
 @suite.case("SIGTERM at any moment after the first line: exit 0; before it at most the default action")
 def any_moment():
     for n in range(100 if ALL else 12):

@@ -43,9 +43,7 @@ static void a_second_listener_on_the_port_fails(void **state)
     rig_open(&one, NULL);
     rig_open(&two, NULL);
     assert_int_equal(http_server_listen(one.server, "127.0.0.1", 0, &err), ERR_OK);
-    snprintf(want, sizeof want,
-             "Failed to bind to 127.0.0.1:%d: Address already in use (another process listens "
-             "there: stop it, or choose another --port)",
+    snprintf(want, sizeof want, "Failed to bind to 127.0.0.1:%d: Address already in use",
              http_server_port(one.server));
     assert_int_equal(
         http_server_listen(two.server, "127.0.0.1", http_server_port(one.server), &err), ERR_IO);
@@ -64,8 +62,7 @@ static void bind_errors_name_address_and_reason(void **state)
     (void)state;
     rig_open(&rig, NULL);
     assert_int_equal(http_server_listen(rig.server, "192.0.2.1", 80, &err), ERR_IO);
-    assert_string_equal(err.msg, "Failed to bind to 192.0.2.1:80: Cannot assign requested address "
-                                 "(no address of this machine: see --host)");
+    assert_string_equal(err.msg, "Failed to bind to 192.0.2.1:80: Cannot assign requested address");
     assert_int_equal(http_server_listen(rig.server, "example.invalid", 80, &err), ERR_IO);
     assert_memory_equal(err.msg,
                         "Failed to bind to example.invalid:80: not an IP address or localhost", 68);

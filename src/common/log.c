@@ -188,9 +188,11 @@ static void write_line(const Line *l)
  * has to do. */
 static void open_stderr_anew(void)
 {
+    const int flags = fcntl(STDERR_FILENO, F_GETFL);
     struct stat st;
 
-    if (fstat(STDERR_FILENO, &st) != 0 || (!S_ISFIFO(st.st_mode) && isatty(STDERR_FILENO) != 1))
+    if (flags < 0 || (flags & O_ACCMODE) == O_RDONLY || fstat(STDERR_FILENO, &st) != 0 ||
+        (!S_ISFIFO(st.st_mode) && isatty(STDERR_FILENO) != 1))
         return;
     const int fd = open("/proc/self/fd/2", O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
     if (fd < 0)

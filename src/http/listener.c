@@ -89,19 +89,6 @@ static int listening_socket(const Address *address, socklen_t len, int *port)
     return fd;
 }
 
-/* What to do about it. */
-static const char *bind_hint(int error)
-{
-    switch (error) {
-    case EADDRINUSE:
-        return " (another process listens there: stop it, or choose another --port)";
-    case EADDRNOTAVAIL:
-        return " (no address of this machine: see --host)";
-    default:
-        return "";
-    }
-}
-
 ErrCode listener_open_tcp(HttpListener *l, const char *host, int port, Err *err)
 {
     const bool bare_v6 = strchr(host, ':') != NULL && host[0] != '[';
@@ -118,8 +105,8 @@ ErrCode listener_open_tcp(HttpListener *l, const char *host, int port, Err *err)
             open_bracket, host, close_bracket, port, gai_strerror(unknown));
     fd = listening_socket(&address, len, &bound);
     if (fd < 0)
-        return err_set(err, ERR_IO, "Failed to bind to %s%s%s:%d: %s%s", open_bracket, host,
-                       close_bracket, port, strerror(errno), bind_hint(errno));
+        return err_set(err, ERR_IO, "Failed to bind to %s%s%s:%d: %s", open_bracket, host,
+                       close_bracket, port, strerror(errno));
     *l = (HttpListener){.fd = fd, .port = bound, .socket.lock_fd = -1};
     return ERR_OK;
 }

@@ -195,8 +195,12 @@ static void start_failed(Worker *w, const Err *err, const char *what)
     if (err->code == ERR_CANCELLED) /* only a load can be */
         return;
     w->exit_code = err->code == ERR_USAGE ? 2 : 1;
-    log_line(LOG_ERROR, err->msg, "s:code", failure_name(err->code, what), "s:model",
-             w->options->model_path, NULL);
+    const char *name = failure_name(err->code, what);
+    log_line(LOG_ERROR, err->msg, "s:code", name, "s:model", w->options->model_path, "s:hint",
+             strcmp(name, "BIND_FAILED") == 0
+                 ? "another process may listen there; see --port and --host"
+                 : NULL,
+             NULL);
 }
 
 static void notify(Worker *w)

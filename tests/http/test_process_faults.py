@@ -10,6 +10,7 @@ import mmap
 import os
 import pty
 import resource
+import select
 import shlex
 import shutil
 import signal
@@ -216,7 +217,7 @@ def shrinks_in_load():
 # --- disks and outputs that are full ---
 
 def writers(out):
-    """Every command that writes a file or a folder, with the name of what it writes."""
+    """Every command that writes a file or a folder, with the name of what it writes; a few where programs are slow."""
     return [(["pack", "--model", TINY, "--out", out], out), (["quantize", "--model", TINY, "--type", "q8_0", "--out", out], out),
             (["verify", "--model", TINY, "--reference", "self", "--html", out], out),
             (["verify", "--model", TINY, "--reference", "self", "--save", out], out),
@@ -224,7 +225,7 @@ def writers(out):
             (["diff", in_folder("one.npy"), in_folder("two.npy"), "--html", out], out),
             (["profile", "--model", TINY, "--prompt", "a", "--tokens", "2", "--html", out], out),
             (["profile", "--model", TINY, "--prompt", "a", "--tokens", "2", "--trace", out], out),
-            (["bench", "--model", TINY, "--cases", "load", "--rounds", "1", "--save", out], out)]
+            (["bench", "--model", TINY, "--cases", "load", "--rounds", "1", "--save", out], out)][::4 if SLOW > 1 else 1]
 
 
 def two_tensors():
@@ -316,7 +317,7 @@ READERS = [["explain", "--model", TINY, "--prompt", "a"], ["explain", "--model",
 @suite.case("standard output full or closed: status 1 and a line that says so, whatever the command")
 def full_output():
     two_tensors()
-    for args in READERS + [["diff", in_folder("one.npy"), in_folder("two.npy")],
+    for args in READERS[::3 if SLOW > 1 else 1] + [["diff", in_folder("one.npy"), in_folder("two.npy")],
                            ["diff", "--json", in_folder("one.npy"), in_folder("two.npy")],
                            ["pack", "--model", TINY, "--out", in_folder("x")]]:
         data = b'{"text":"abc abc abc"}\n'
@@ -356,6 +357,8 @@ for descriptors in CLOSED:
 
 @suite.case("without /proc and /dev: it starts and serves, also with its streams closed")
 def bare_system():
+    if sanitized():
+        raise Skip("a sanitizer looks into /proc")
     prefix = mounted("full")[0]
     prefix.append("mount -t tmpfs none /dev && mount -t tmpfs none /proc &&")
     closed_streams_of((), prefix, "/")
@@ -516,15 +519,11 @@ def exhausted():
             stream = Stream(port, body_of(prompt="tokens=150 delay=5", max_tokens=150))
             stream.next_named("token")
             clients = [socket.create_connection(("127.0.0.1", port), timeout=5) for _ in range(60)]
-            turned_away = 0
-            time.sleep(0.1)
-            for s in clients:
-                s.setblocking(False)
-                try:
-                    turned_away += s.recv(10) == b""
-                except (BlockingIOError, ConnectionResetError) as error:
-                    turned_away += isinstance(error, ConnectionResetError)
-            check(40 <= turned_away < 60, "%d of 60 were turned away" % turned_away)
+            open_ones, end = set(clients), time.monotonic() + 5 * SLOW
+            while len(open_ones) > 20 and time.monotonic() < end:
+                for s in select.select(list(open_ones), [], [], 0.1)[0]:
+                    open_ones.remove(s)  # nobody asked anything, so it is the end
+            within(len(open_ones), 1, 20)
             before = cpu_seconds(process.pid)
             time.sleep(0.3)
             within(cpu_seconds(process.pid) - before, 0, 0.1 * SLOW)
@@ -648,7 +647,7 @@ def port_taken():
             second = Worker("--port", str(w.port), "--host", host, "--callback-url", pool.url, ready=False)
             equal(second.wait(), 1)
             line = second.wait_log("Failed to bind to %s:%d: Address already in use" % (host, w.port))
-            has(line["message"], "--port")
+            has(line["hint"], "see --port and --host")
             equal(line["code"], "BIND_FAILED")
             check("Loading model..." not in second.log_messages(), "the model was loaded for nothing")
         equal(pool.calls, [])

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <malloc.h>
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
@@ -12,7 +13,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-enum { LIST_BYTES = 256 };
+enum { LIST_BYTES = 256, RETURNED_BYTES = 128 * 1024 };
 
 /* "0-3,8": the processors of a set. What does not fit is left out. */
 static void list_cpus(char out[LIST_BYTES], const cpu_set_t *set)
@@ -104,4 +105,13 @@ ErrCode process_lock_memory(Err *err)
         "%" PRIu64 " KiB: raise it (ulimit -l, LimitMEMLOCK= of a service) or give the "
         "process CAP_IPC_LOCK",
         (mapped_bytes() + 1023) / 1024, strerror(error), (uint64_t)limit.rlim_cur / 1024);
+}
+
+void process_return_memory(void)
+{
+#ifdef __GLIBC__
+    /* Its own start values, but set they no longer grow with what was freed. */
+    (void)mallopt(M_MMAP_THRESHOLD, RETURNED_BYTES);
+    (void)mallopt(M_TRIM_THRESHOLD, RETURNED_BYTES);
+#endif
 }

@@ -22,4 +22,8 @@ void process_cpu_name(char out[PROCESS_CPU_NAME_BYTES]);
  * the limit. Errors: ERR_MEMORY, with the limit and what to do about it. */
 ErrCode process_lock_memory(Err *err) ERR_CHECK;
 
+/* From here on memory of some size goes back to the system when it is freed. Otherwise the C
+ * library keeps as much as there ever was, after one flood of large requests. */
+void process_return_memory(void);
+
 #endif

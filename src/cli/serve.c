@@ -73,6 +73,7 @@ int cli_serve(int argc, char **argv)
         return cli_fail(&err);
     open_standard_streams();
     forbid_core_dumps();
+    process_return_memory();
     mapped_file_guard();
     log_init(o.log_level, o.worker.worker_id);
     o.worker.load = load_cpu;

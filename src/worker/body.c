@@ -130,6 +130,28 @@ static json_t *parse_short(const char *text, size_t n, BodySeed *seed, Err *err)
     return root;
 }
 
+/* Unknown members are ignored, so they go before their texts are brought back: a waiting job must
+ * not keep two megabytes of them. */
+static void drop_unknown(json_t *root)
+{
+    static const char *const known[] = {"job_id", "prompt", "max_tokens", "temperature",
+                                        "seed",   "top_p",  "top_k",      "repetition_penalty",
+                                        "stop",   "min_p"};
+    const char *key;
+    json_t *value;
+    void *next;
+
+    json_object_foreach_safe(root, next, key, value)
+    {
+        bool keep = false;
+
+        for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+            keep |= strcmp(key, known[i]) == 0;
+        if (!keep)
+            (void)json_object_del(root, key);
+    }
+}
+
 json_t *body_parse(const char *text, size_t n, BodySeed *seed, Err *err)
 {
     ShortBody s;
@@ -143,6 +165,7 @@ json_t *body_parse(const char *text, size_t n, BodySeed *seed, Err *err)
 
         err_set(err, ERR_FORMAT, "%.200s (long texts are not counted)", inner.msg);
     }
+    drop_unknown(root); /* nothing, unless it is an object */
     if (root != NULL && !body_restore(&s, root)) {
         json_decref(root);
         root = NULL;

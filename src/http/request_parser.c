@@ -43,6 +43,7 @@ struct RequestParser {
     int n_ids, n_hosts, n_lengths, n_codings;
     bool is_chunked; /* the coding is exactly "chunked" */
     bool length_is_number;
+    bool host_is_valid; /* of the last one */
     bool expects_continue, expects_other;
     bool wants_continue;
 
@@ -145,6 +146,30 @@ static bool value_is_number(const RequestParser *p)
     return p->n_value > 0 && p->n_value <= sizeof p->value;
 }
 
+/* host[:port] or [v6][:port] as RFC 3986 spells them, or nothing at all (RFC 9112, 3.2). */
+static bool value_is_host(const RequestParser *p)
+{
+    static const char name[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+                               "-._~%!$&'()*+,;=";
+    char host[VALUE_BYTES];
+    const char *rest = host;
+
+    if (p->n_value >= sizeof host)
+        return false;
+    memcpy(host, p->value, p->n_value);
+    host[p->n_value] = '\0';
+    if (*rest == '[') {
+        rest += 1 + strspn(rest + 1, "0123456789abcdefABCDEF:.");
+        if (*rest++ != ']')
+            return false;
+    } else {
+        rest += strspn(rest, name);
+    }
+    if (*rest == ':')
+        rest += 1 + strspn(rest + 1, "0123456789");
+    return *rest == '\0';
+}
+
 static void trim_value(RequestParser *p)
 {
     while (p->n_value > 0 && p->n_value <= sizeof p->value &&
@@ -156,6 +181,7 @@ static void take_header(RequestParser *p)
 {
     if (field_is(p, "host")) {
         p->n_hosts++;
+        p->host_is_valid = value_is_host(p);
     } else if (field_is(p, "content-length")) {
         p->n_lengths++;
         p->length_is_number = value_is_number(p);
@@ -217,6 +243,8 @@ static int check_target(RequestParser *p)
         return refuse(p, 400, "the target holds a fragment");
     if (strncasecmp(path, scheme, sizeof scheme - 1) == 0) {
         path += sizeof scheme - 1;
+        if (strchr("/?", *path) != NULL) /* or the end */
+            return refuse(p, 400, "the target names no host");
         path += strcspn(path, "/?");
     } else if (*path != '/' && !is_connect && !(is_options && strcmp(path, "*") == 0)) {
         return refuse(p, 400, "the target does not begin with /");
@@ -239,6 +267,8 @@ static int on_headers_complete(llhttp_t *http)
         return HPE_USER;
     if (p->n_hosts > 1 || (p->n_hosts == 0 && !p->request.is_http_10))
         return refuse(p, 400, "HTTP/1.1 needs exactly one Host");
+    if (p->n_hosts == 1 && !p->host_is_valid)
+        return refuse(p, 400, "the Host is not a name or an address with or without a port");
     if (check_framing(p) != 0)
         return HPE_USER;
     if (p->expects_other)

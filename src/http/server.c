@@ -41,6 +41,7 @@ HttpLimits http_limits_default(void)
                          .idle_timeout_ms = 30 * 1000,
                          .max_pending_bytes = 64 * 1024,
                          .write_timeout_ms = 10 * 1000,
+                         .min_taken_bytes = 4 * 1024,
                          .max_connections = 1024};
     struct rlimit files;
 

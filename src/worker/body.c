@@ -1,5 +1,6 @@
-/* worker/body.c: jansson's integers are signed 64-bit, a seed is unsigned. When a body does not
- * parse, its integers of 19 and more digits are rewritten in one pass and it is parsed once more.
+/* worker/body.c: what is long is taken aside first (body_short.h). jansson's integers are signed
+ * 64-bit, a seed is unsigned: when a body does not parse, its integers of 19 and more digits are
+ * rewritten in one pass and it is parsed once more.
  *
  * May include: common. */
 #include "worker/body.h"
@@ -31,7 +32,7 @@ static bool is_digit(char c)
  * refuse it. */
 static void scan_string(Scan *s)
 {
-    static const char key[] = "\"seed\"";
+    static const char key[] = "\"seed\""; /* its one spelling: see put_key in body_short.c */
     const size_t begin = s->i++;
 
     while (s->i < s->n && s->text[s->i] != '"')
@@ -158,12 +159,13 @@ json_t *body_parse(const char *text, size_t n, BodySeed *seed, Err *err)
     json_t *root = NULL;
 
     *seed = (BodySeed){.present = false};
-    if (body_shorten(&s, text, n, err) == ERR_OK)
+    if (body_shorten(&s, text, n, err) == ERR_OK) {
         root = parse_short(s.text.data != NULL ? s.text.data : "", s.text.len, seed, err);
-    if (root == NULL && err->code == ERR_FORMAT && s.n_cut > 0) {
-        Err inner = *err;
+        if (root == NULL && err->code == ERR_FORMAT && s.n_cut > 0) {
+            const Err inner = *err;
 
-        err_set(err, ERR_FORMAT, "%.200s (long texts are not counted)", inner.msg);
+            err_set(err, ERR_FORMAT, "%.200s (long texts are not counted)", inner.msg);
+        }
     }
     drop_unknown(root); /* nothing, unless it is an object */
     if (root != NULL && !body_restore(&s, root)) {

@@ -37,4 +37,8 @@ ErrCode process_lock_memory(Err *err) ERR_CHECK;
  * undumpable, which hides it from debuggers of its own user as well. */
 void process_forbid_core_dumps(void);
 
+/* From here on memory of some size goes back to the system when it is freed. Otherwise the C
+ * library keeps as much as there ever was, after one flood of large requests. */
+void process_return_memory(void);
+
 #endif

@@ -48,6 +48,7 @@ int cli_serve(int argc, char **argv)
     process_leave_on_signals();
     if (!o.core_dumps)
         process_forbid_core_dumps();
+    process_return_memory();
     log_init(o.log_level, o.worker.worker_id);
     o.worker.load = load_cpu;
     o.worker.load_ctx = &o;

@@ -37,8 +37,8 @@ typedef struct {
     size_t max_pending_bytes; /* 64 KiB unread by the client: the stream counts as blocked */
     int write_timeout_ms;     /* 10 s with less than min_taken_bytes of what waits taken: closed */
     size_t min_taken_bytes;   /* 4 KiB */
-    int max_connections;      /* 1024 or RLIMIT_NOFILE - 32; above, a newcomer takes the place of the
-                            one that was idle longest; while all are busy, newcomers wait */
+    int max_connections; /* 1024 or RLIMIT_NOFILE - 32; above, a newcomer takes the place of the
+                       one that was idle longest; while all are busy, newcomers wait */
 } HttpLimits;
 
 HttpLimits http_limits_default(void);

@@ -1,5 +1,6 @@
-/* worker/body.c: jansson's integers are signed 64-bit, a seed is unsigned. When a body does not
- * parse, its integers of 19 and more digits are rewritten in one pass and it is parsed once more.
+/* worker/body.c: what is long is taken aside first (body_short.h). jansson's integers are signed
+ * 64-bit, a seed is unsigned: when a body does not parse, its integers of 19 and more digits are
+ * rewritten in one pass and it is parsed once more.
  *
  * May include: common. */
 #include "worker/body.h"
@@ -27,38 +28,19 @@ static bool is_digit(char c)
     return c >= '0' && c <= '9';
 }
 
-/* Whether this is what stands between the quotes of the key "seed"; any of its letters may be
- * written as \u0073. */
-static bool spells_seed(const char *s, size_t n)
-{
-    static const char key[] = "seed", hex[] = "0123456789abcdef";
-    size_t i = 0;
-
-    for (const char *want = key; *want != '\0'; want++) {
-        const char escaped[] = {'\\', 'u', '0', '0', hex[*want >> 4], '\0'};
-
-        if (i < n && s[i] == *want)
-            i++;
-        else if (n - i >= 6 && memcmp(s + i, escaped, 5) == 0 &&
-                 (s[i + 5] | 0x20) == (hex[*want & 15] | 0x20))
-            i += 6;
-        else
-            return false;
-    }
-    return i == n;
-}
-
 /* Copies the string that begins at i; an unterminated one is copied to the end, the parser will
  * refuse it. */
 static void scan_string(Scan *s)
 {
+    static const char key[] = "\"seed\""; /* its one spelling: see put_key in body_short.c */
     const size_t begin = s->i++;
 
     while (s->i < s->n && s->text[s->i] != '"')
         s->i += s->text[s->i] == '\\' ? 2 : 1;
     s->i = s->i < s->n ? s->i + 1 : s->n;
     if (s->depth == 1)
-        s->in_seed = s->i - begin >= 2 && spells_seed(s->text + begin + 1, s->i - begin - 2);
+        s->in_seed =
+            s->i - begin == sizeof key - 1 && memcmp(s->text + begin, key, sizeof key - 1) == 0;
     json_buf_add(&s->out, s->text + begin, s->i - begin);
 }
 
@@ -149,19 +131,43 @@ static json_t *parse_short(const char *text, size_t n, BodySeed *seed, Err *err)
     return root;
 }
 
+/* Unknown members are ignored, so they go before their texts are brought back: a waiting job must
+ * not keep two megabytes of them. */
+static void drop_unknown(json_t *root)
+{
+    static const char *const known[] = {"job_id", "prompt", "max_tokens", "temperature",
+                                        "seed",   "top_p",  "top_k",      "repetition_penalty",
+                                        "stop",   "min_p"};
+    const char *key;
+    json_t *value;
+    void *next;
+
+    json_object_foreach_safe(root, next, key, value)
+    {
+        bool keep = false;
+
+        for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+            keep |= strcmp(key, known[i]) == 0;
+        if (!keep)
+            (void)json_object_del(root, key);
+    }
+}
+
 json_t *body_parse(const char *text, size_t n, BodySeed *seed, Err *err)
 {
     ShortBody s;
     json_t *root = NULL;
 
     *seed = (BodySeed){.present = false};
-    if (body_shorten(&s, text, n, err) == ERR_OK)
+    if (body_shorten(&s, text, n, err) == ERR_OK) {
         root = parse_short(s.text.data != NULL ? s.text.data : "", s.text.len, seed, err);
-    if (root == NULL && err->code == ERR_FORMAT && s.n_cut > 0) {
-        Err inner = *err;
+        if (root == NULL && err->code == ERR_FORMAT && s.n_cut > 0) {
+            const Err inner = *err;
 
-        err_set(err, ERR_FORMAT, "%.200s (long texts are not counted)", inner.msg);
+            err_set(err, ERR_FORMAT, "%.200s (long texts are not counted)", inner.msg);
+        }
     }
+    drop_unknown(root); /* nothing, unless it is an object */
     if (root != NULL && !body_restore(&s, root)) {
         json_decref(root);
         root = NULL;

@@ -186,34 +186,12 @@ static json_t *parse_object(const char *body, size_t n, BodySeed *seed, JsonBuf 
     return NULL;
 }
 
-/* The numbers have been read, and what is unknown is ignored: a waiting job must not keep two
- * megabytes of it. */
-static void drop_the_rest(json_t *root)
-{
-    static const char *const kept[] = {"job_id", "prompt", "stop"};
-    const char *key;
-    json_t *value;
-    void *next;
-
-    json_object_foreach_safe(root, next, key, value)
-    {
-        bool keep = false;
-
-        for (size_t i = 0; i < sizeof kept / sizeof *kept; i++)
-            keep |= strcmp(key, kept[i]) == 0;
-        if (!keep)
-            (void)json_object_del(root, key);
-    }
-}
-
 static int finish(Request *r, const Request *checked, int status)
 {
-    if (status == 200) {
+    if (status == 200)
         *r = *checked;
-        drop_the_rest(r->root);
-    } else {
+    else
         json_decref(checked->root);
-    }
     return status;
 }
 

@@ -56,10 +56,13 @@ static bool is_interim(const llhttp_t *parser)
     return parser->status_code / 100 == 1 && parser->status_code != 101;
 }
 
+/* llhttp takes any number as status. */
 static int on_headers_complete(llhttp_t *parser)
 {
     HttpPost *p = parser->data;
 
+    if (parser->status_code < 100 || parser->status_code > 599)
+        return HPE_USER;
     if (!is_interim(parser))
         p->status = parser->status_code;
     parser->upgrade = 0;

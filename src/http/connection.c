@@ -400,7 +400,7 @@ static bool is_stalled(HttpConn *c, uint64_t now_ms)
         c->stall_deadline_ms = 0;
         return false;
     }
-    if (c->stall_deadline_ms != 0 && taken - c->stall_taken < CONN_STALL_BYTES)
+    if (c->stall_deadline_ms != 0 && taken - c->stall_taken < c->server->limits.min_taken_bytes)
         return now_ms >= c->stall_deadline_ms;
     c->stall_deadline_ms = now_ms + (uint64_t)c->server->limits.write_timeout_ms;
     c->stall_taken = taken;

@@ -8,6 +8,8 @@
 #include <string.h>
 #include <strings.h>
 
+#include "http/header_value.h"
+
 enum {
     FIELD_BYTES = 32,           /* longer names are none that we know */
     VALUE_BYTES = 256,          /* longer values match nothing that we compare with */
@@ -44,6 +46,7 @@ struct RequestParser {
     int n_ids, n_hosts, n_lengths, n_codings;
     bool is_chunked; /* the coding is exactly "chunked" */
     bool length_is_number;
+    bool host_is_valid; /* of the last one */
     bool expects_continue, expects_other;
     bool wants_continue;
 
@@ -110,6 +113,12 @@ static bool value_is(const RequestParser *p, const char *text)
     return p->n_value == strlen(text) && strncasecmp(p->value, text, p->n_value) == 0;
 }
 
+/* Whether all of the value is in p->value. */
+static bool is_kept(const RequestParser *p)
+{
+    return p->n_value <= sizeof p->value;
+}
+
 /* Keeps the value for the routes. What cannot be taken at its word becomes "?", which matches
  * nothing. */
 static void keep_value(const RequestParser *p, char *out, size_t size, const char **pointer)
@@ -125,30 +134,16 @@ static void keep_value(const RequestParser *p, char *out, size_t size, const cha
 
 static void keep_correlation_id(RequestParser *p)
 {
-    static const char allowed[] =
-        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
-
     p->correlation_id[0] = '\0';
-    if (++p->n_ids > 1 || p->n_value == 0 || p->n_value >= REQUEST_ID_BYTES)
+    if (++p->n_ids > 1 || !header_value_is_id(p->value, p->n_value, REQUEST_ID_BYTES - 1))
         return;
-    for (size_t i = 0; i < p->n_value; i++)
-        if (p->value[i] == '\0' || strchr(allowed, p->value[i]) == NULL)
-            return;
     memcpy(p->correlation_id, p->value, p->n_value);
     p->correlation_id[p->n_value] = '\0';
 }
 
-static bool value_is_number(const RequestParser *p)
-{
-    for (size_t i = 0; i < p->n_value && i < sizeof p->value; i++)
-        if (p->value[i] < '0' || p->value[i] > '9')
-            return false;
-    return p->n_value > 0 && p->n_value <= sizeof p->value;
-}
-
 static void trim_value(RequestParser *p)
 {
-    while (p->n_value > 0 && p->n_value <= sizeof p->value &&
+    while (p->n_value > 0 && is_kept(p) &&
            (p->value[p->n_value - 1] == ' ' || p->value[p->n_value - 1] == '\t'))
         p->n_value--;
 }
@@ -157,9 +152,10 @@ static void take_header(RequestParser *p)
 {
     if (field_is(p, "host")) {
         p->n_hosts++;
+        p->host_is_valid = is_kept(p) && header_value_is_host(p->value, p->n_value);
     } else if (field_is(p, "content-length")) {
         p->n_lengths++;
-        p->length_is_number = value_is_number(p);
+        p->length_is_number = is_kept(p) && header_value_is_number(p->value, p->n_value);
     } else if (field_is(p, "transfer-encoding")) {
         p->n_codings++;
         p->is_chunked = value_is(p, "chunked");
@@ -231,6 +227,8 @@ static int check_target(RequestParser *p)
         return refuse(p, 400, "the target holds a fragment");
     if (strncasecmp(path, scheme, sizeof scheme - 1) == 0) {
         path += sizeof scheme - 1;
+        if (strchr("/?", *path) != NULL) /* or the end */
+            return refuse(p, 400, "the target names no host");
         path += strcspn(path, "/?");
     } else if (*path != '/' && !is_connect && !(is_options && strcmp(path, "*") == 0)) {
         return refuse(p, 400, "the target does not begin with /");
@@ -253,6 +251,8 @@ static int on_headers_complete(llhttp_t *http)
         return HPE_USER;
     if (p->n_hosts > 1 || (p->n_hosts == 0 && !p->request.is_http_10))
         return refuse(p, 400, "HTTP/1.1 needs exactly one Host");
+    if (p->n_hosts == 1 && !p->host_is_valid)
+        return refuse(p, 400, "the Host is not a name or an address with or without a port");
     if (check_framing(p) != 0)
         return HPE_USER;
     if (p->expects_other)

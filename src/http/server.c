@@ -36,6 +36,7 @@ HttpLimits http_limits_default(void)
                          .idle_timeout_ms = 30 * 1000,
                          .max_pending_bytes = 64 * 1024,
                          .write_timeout_ms = 10 * 1000,
+                         .min_taken_bytes = 4 * 1024,
                          .max_connections = 1024};
     struct rlimit files;
 
@@ -61,6 +62,12 @@ static struct timeval sweep_interval(const HttpLimits *limits)
     if (shortest > SWEEP_MAX_MS)
         shortest = SWEEP_MAX_MS;
     return (struct timeval){.tv_usec = shortest * 1000};
+}
+
+static void keep_reserve(HttpServer *s)
+{
+    if (s->reserve_fd < 0)
+        s->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 }
 
 static void resume_accepting(HttpServer *s)
@@ -91,8 +98,10 @@ static void on_sweep(evutil_socket_t fd, short what, void *ctx)
         next = c->next; /* c can only free itself */
         conn_check_deadlines(c, now_ms);
     }
-    if (s->accept_again_ms != 0 && now_ms >= s->accept_again_ms)
+    if (s->accept_again_ms != 0 && now_ms >= s->accept_again_ms) {
         s->accept_again_ms = 0;
+        keep_reserve(s); /* it may have been lost when descriptors ran out */
+    }
     resume_accepting(s);
     if (s->conns != NULL || s->accept_again_ms != 0)
         arm_sweep(s);
@@ -162,7 +171,8 @@ HttpServer *http_server_new(struct event_base *base, const HttpLimits *limits,
                                         .body_budget = &s->body_budget,
                                         .refuse_head = handler->refuse_head,
                                         .refuse_ctx = handler->ctx};
-    s->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    s->reserve_fd = -1;
+    keep_reserve(s);
     s->sweep_event = evtimer_new(base, on_sweep, s);
     s->kick_event = evtimer_new(base, on_kick, s);
     if (s->sweep_event == NULL || s->kick_event == NULL) {
@@ -220,7 +230,8 @@ static void turn_away(HttpServer *s)
         done = fd >= 0 || errno == EAGAIN;
         if (fd >= 0)
             (void)close(fd);
-        s->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+        s->reserve_fd = -1;
+        keep_reserve(s);
     }
     if (!done)
         pause_accepting(s, ACCEPT_RETRY_MS);

@@ -35,7 +35,8 @@ typedef struct {
     int request_timeout_ms;   /* 10 s from the first byte to the complete request: 408 */
     int idle_timeout_ms;      /* 30 s of keep-alive, or of silence on a new connection: closed */
     size_t max_pending_bytes; /* 64 KiB unread by the client: the stream counts as blocked */
-    int write_timeout_ms;     /* 10 s with less than 4 KiB of what waits taken: closed */
+    int write_timeout_ms;     /* 10 s with less than min_taken_bytes of what waits taken: closed */
+    size_t min_taken_bytes;   /* 4 KiB */
     int max_connections;      /* 1024 or RLIMIT_NOFILE - 32; above, accepting is paused */
 } HttpLimits;
 

@@ -17,7 +17,6 @@ enum {
     CONN_READ_BYTES =
         16 * 1024, /* input kept at most, also of a client that talks during its own stream */
     CONN_REQUESTS_PER_TURN = 16, /* pipelined requests served before others get their turn */
-    CONN_STALL_BYTES = 4 * 1024, /* a client must take this much, or all, per write time-out */
     CONN_LINGER_MS = 2000,       /* for a client that still talks after the last answer */
     SERVER_BODIES = 32           /* bodies of full size that may be in memory together */
 };

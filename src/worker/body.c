@@ -26,19 +26,38 @@ static bool is_digit(char c)
     return c >= '0' && c <= '9';
 }
 
+/* Whether this is what stands between the quotes of the key "seed"; any of its letters may be
+ * written as \u0073. */
+static bool spells_seed(const char *s, size_t n)
+{
+    static const char key[] = "seed", hex[] = "0123456789abcdef";
+    size_t i = 0;
+
+    for (const char *want = key; *want != '\0'; want++) {
+        const char escaped[] = {'\\', 'u', '0', '0', hex[*want >> 4], '\0'};
+
+        if (i < n && s[i] == *want)
+            i++;
+        else if (n - i >= 6 && memcmp(s + i, escaped, 5) == 0 &&
+                 (s[i + 5] | 0x20) == (hex[*want & 15] | 0x20))
+            i += 6;
+        else
+            return false;
+    }
+    return i == n;
+}
+
 /* Copies the string that begins at i; an unterminated one is copied to the end, the parser will
  * refuse it. */
 static void scan_string(Scan *s)
 {
-    static const char key[] = "\"seed\"";
     const size_t begin = s->i++;
 
     while (s->i < s->n && s->text[s->i] != '"')
         s->i += s->text[s->i] == '\\' ? 2 : 1;
     s->i = s->i < s->n ? s->i + 1 : s->n;
     if (s->depth == 1)
-        s->in_seed =
-            s->i - begin == sizeof key - 1 && memcmp(s->text + begin, key, sizeof key - 1) == 0;
+        s->in_seed = s->i - begin >= 2 && spells_seed(s->text + begin + 1, s->i - begin - 2);
     json_buf_add(&s->out, s->text + begin, s->i - begin);
 }
 

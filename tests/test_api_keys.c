@@ -290,6 +290,7 @@ static void the_first_difference_does_not_end_it(void **state)
         const unsigned char *b = guarded("B234567890123456", 16);
 
         setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
+        signal(SIGSEGV, SIG_DFL); /* cmocka would report it */
         (void)api_keys_same(a, b, 16 + BEYOND);
         _exit(0);
     }

@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 
-from harness import LIMIT, STUB, Suite, Worker, body_of, check, equal, free_port, has, raw_exchange, run_program
+from harness import LIMIT, SLOW, STUB, Suite, Worker, body_of, check, equal, free_port, has, raw_exchange, run_program
 
 suite = Suite()
 FOLDER = tempfile.mkdtemp(prefix="llorch-access-")
@@ -299,7 +299,8 @@ def a_refused_body_is_not_kept():
             except (BlockingIOError, ConnectionError):
                 pass
         equal(guarded().get("/health")[0], 200)
-    check(rss(guarded()) - before < 8 << 20, "kept %d bytes" % (rss(guarded()) - before))
+    # 40 MB were sent. Sanitizers keep what was freed for a while.
+    check(rss(guarded()) - before < SLOW * (8 << 20), "kept %d bytes" % (rss(guarded()) - before))
     for s in sockets:
         s.close()
 

@@ -19,7 +19,7 @@ enum { MAX_SEEDS = 256, HEAD_BYTES = 4096 /* of a seed, that are damaged */ };
 
 /* Processor time for all prefixes, and for all damages: when they would take more, only one of so
  * many is made. */
-static const double quick_seconds = 0.5, thorough_seconds = 10.0;
+static const double quick_seconds = 0.5, thorough_seconds = 4.0;
 
 /* A fault is the sanitizer's to report; then it ends the program by SIGABRT, and say_where speaks.
  * Names and types are theirs. */

@@ -198,6 +198,8 @@ static void messages_say_where(void **state)
     Err err;
 
     (void)state;
+    assert_null(json_parse(NULL, 0, "body", &err));
+    assert_int_equal(err.code, ERR_FORMAT);
     assert_null(parse("{\"a\":1,\n\"b\":\x01}", 14, &err));
     assert_true(strncmp(err.msg, "body: line 2, column ", 21) == 0);
     assert_null(parse("{\"k\":1,\"k\":2}", 13, &err));

@@ -79,7 +79,8 @@ static ErrCode check_shape(const char *text, size_t n, size_t max_values, size_t
 static json_t *load(const char *text, size_t n, size_t longest, json_error_t *error,
                     bool *out_of_memory)
 {
-    return json_memory_load(text, n, longest,
+    /* No bytes may have no place; jansson takes that for a fault of ours. */
+    return json_memory_load(n > 0 ? text : "", n, longest,
                             JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_ANY, error,
                             out_of_memory);
 }

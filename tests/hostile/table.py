@@ -10,7 +10,9 @@ import json
 import os
 import sys
 
+import arrays
 import configs
+import ggufs
 import texts
 import weights
 from forms import lay_out  # noqa: F401  pylint: disable=unused-import
@@ -20,7 +22,7 @@ def groups(program):
     """(name, cases as they are made: some are large, so none is kept)"""
     del program
     for name, module in (("safetensors and shards", weights), ("config.json", configs),
-                         ("tokenizers", texts)):
+                         ("tokenizers", texts), ("GGUF", ggufs), ("NPY and references", arrays)):
         yield name, module.cases()
 
 

@@ -47,7 +47,8 @@ struct Gguf {
 /* A position in the file. Each read_* moves it behind what was read, or fails and fills err. */
 typedef struct {
     const unsigned char *data;
-    size_t size, at;
+    size_t size, at;  /* size: of what may belong to the header */
+    bool cut;         /* the file goes on behind size */
     const char *part; /* "key", "tensor" or NULL: what name belongs to */
     GgufText name;
     const char *what;
@@ -117,14 +118,26 @@ static size_t cursor_left(const Cursor *c)
     return c->size - c->at;
 }
 
+/* The header does not end where the file does, or where it has to. */
+static bool too_short(const Cursor *c, const char *item, const char *of, uint64_t n,
+                      const char *unit)
+{
+    if (c->cut)
+        return cursor_fail(c, ERR_LIMIT,
+                           "%s%s %" PRIu64
+                           "%s leads beyond the first %d bytes, where the header must end",
+                           item, of, n, unit, (int)GGUF_MAX_HEADER_BYTES);
+    return cursor_fail(c, ERR_FORMAT, "%s%s %" PRIu64 "%s, but only %zu bytes follow", item, of, n,
+                       unit, cursor_left(c));
+}
+
 /* The next n bytes; NULL on failure. */
 static const unsigned char *read_bytes(Cursor *c, uint64_t n, const char *item)
 {
     const unsigned char *p = c->data + c->at;
 
     if (n > cursor_left(c)) {
-        cursor_fail(c, ERR_FORMAT, "%s of %" PRIu64 " bytes, but only %zu bytes follow", item, n,
-                    cursor_left(c));
+        (void)too_short(c, item, " of", n, " bytes");
         return NULL;
     }
     c->at += (size_t)n;
@@ -149,8 +162,7 @@ static bool read_count(Cursor *c, size_t min_bytes, const char *item, size_t *ou
     if (!read_number(c, 8, item, &n))
         return false;
     if (n > cursor_left(c) / min_bytes)
-        return cursor_fail(c, ERR_FORMAT, "%s %" PRIu64 ", but only %zu bytes follow", item, n,
-                           cursor_left(c));
+        return too_short(c, item, "", n, "");
     *out = (size_t)n;
     return true;
 }
@@ -344,6 +356,10 @@ static ErrCode read_header(Cursor *c, size_t *n_tensors, size_t *n_keys)
     if (!read_count(c, TENSOR_MIN_BYTES, "number of tensors", n_tensors) ||
         !read_count(c, KEY_MIN_BYTES, "number of keys", n_keys))
         return c->err->code;
+    if (*n_tensors > GGUF_MAX_TENSORS || *n_keys > GGUF_MAX_KEYS)
+        return err_set(c->err, ERR_LIMIT,
+                       "%s: %zu tensors and %zu keys, expected at most %d and %d", c->what,
+                       *n_tensors, *n_keys, (int)GGUF_MAX_TENSORS, (int)GGUF_MAX_KEYS);
     return ERR_OK;
 }
 
@@ -553,6 +569,8 @@ static ErrCode finish(Gguf *g, Cursor *c)
 {
     size_t alignment;
 
+    c->size = g->size;
+
     if (sort_entries(g, c->err) != ERR_OK || check_split(g, c->err) != ERR_OK ||
         read_alignment(g, &alignment, c->err) != ERR_OK)
         return c->err->code;
@@ -573,7 +591,12 @@ static ErrCode finish(Gguf *g, Cursor *c)
 static ErrCode parse(Gguf **out, const unsigned char *data, size_t size, const MappedFile *file,
                      const char *what, Err *err)
 {
-    Cursor c = {.data = data, .size = size, .what = what, .err = err};
+    const bool cut = size > GGUF_MAX_HEADER_BYTES;
+    Cursor c = {.data = data,
+                .size = cut ? GGUF_MAX_HEADER_BYTES : size,
+                .cut = cut,
+                .what = what,
+                .err = err};
     size_t n_tensors, n_keys, name_bytes = 0;
     char *names;
 

@@ -15,6 +15,11 @@ enum {
     GGUF_MAX_DIMS = 4,
     GGUF_MAX_NAME_BYTES = 65535, /* of a key, as the format says, and of a tensor's name */
     GGUF_MAX_NESTING = 4,        /* arrays in arrays */
+    /* A file can be long without having blocks on the disk, so its length alone bounds no work.
+     * Models have some dozens of keys, twelve tensors a layer and some megabytes of tokens. */
+    GGUF_MAX_KEYS = 65536,
+    GGUF_MAX_TENSORS = 65536,
+    GGUF_MAX_HEADER_BYTES = 256 * 1024 * 1024,
     GGUF_MAX_ALIGNMENT = 65536,
     GGUF_DEFAULT_ALIGNMENT = 32
 };

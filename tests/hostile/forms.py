@@ -78,6 +78,7 @@ class Unreadable:
 
 def lay_out(folder, files):
     """Writes {name: bytes or one of the above} below folder."""
+    os.makedirs(folder, exist_ok=True)
     for name, content in files.items():
         path = os.path.join(os.fsencode(folder), os.fsencode(name))
         os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -93,12 +94,13 @@ class Case:
 
     target  what --model names, below the folder
     runs    which commands read it: "model" or "tokenizer" (see test_hostile_files.py), or one command, {} for the folder
+    status  of the exit: 2 where the command line is at fault
     heavy   takes a second or more, or hundreds of megabytes: only with LLORCH_TEST_HEAVY
     """
 
-    def __init__(self, name, files, *says, target="", runs="model", heavy=False):
+    def __init__(self, name, files, *says, target="", runs="model", heavy=False, status=1):
         self.name, self.files, self.says = name, files, says
-        self.target, self.runs, self.heavy = target, runs, heavy
+        self.target, self.runs, self.heavy, self.status = target, runs, heavy, status
 
 
 # --- tokenizer ---
@@ -332,7 +334,7 @@ def packed(program):
     with tempfile.TemporaryDirectory(prefix="llorch-hostile-") as folder:
         lay_out(folder, model())
         out = os.path.join(folder, "out.packed")
-        subprocess.run([program, "pack", "--model", folder, "--type", "f32", "--out", out], check=True)
+        subprocess.run([program, "pack", "--model", folder, "--type", "f32", "--out", out], check=True, stderr=subprocess.DEVNULL)
         with open(out, "rb") as file:
             return file.read()
 

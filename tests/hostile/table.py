@@ -10,18 +10,24 @@ import json
 import os
 import sys
 
+import arrays
 import configs
+import ggufs
+import packs
+import places
 import texts
+import values
 import weights
 from forms import lay_out  # noqa: F401  pylint: disable=unused-import
 
 
 def groups(program):
     """(name, cases as they are made: some are large, so none is kept)"""
-    del program
     for name, module in (("safetensors and shards", weights), ("config.json", configs),
-                         ("tokenizers", texts)):
+                         ("tokenizers", texts), ("GGUF", ggufs), ("NPY and references", arrays),
+                         ("places and other kinds", places), ("values", values)):
         yield name, module.cases()
+    yield "packed files", packs.cases(program)
 
 
 def in_json(text):

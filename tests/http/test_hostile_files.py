@@ -4,19 +4,22 @@
 LLORCH_TEST_QUICK  every fifth file only, for builds that are slow
 LLORCH_TEST_HEAVY  also those that cost seconds and hundreds of megabytes
 """
+import mmap
 import os
-import resource
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+from random import Random
 
-from harness import BIN, ROOT, SLOW, Suite, check, clean_environment, equal
+from harness import BIN, ROOT, SLOW, Suite, Worker, check, clean_environment, equal, tokens_of
 
 sys.path.insert(0, os.path.join(ROOT, "tests", "hostile"))
 import table  # noqa: E402  pylint: disable=wrong-import-position
+import values  # noqa: E402  pylint: disable=wrong-import-position
+from forms import gguf, model, packed, tokenizer_json  # noqa: E402  pylint: disable=wrong-import-position
 
 suite = Suite()
 FOLDER = os.path.realpath(tempfile.mkdtemp(prefix="llorch-hostile-"))
@@ -32,7 +35,7 @@ OUT = os.path.join(FOLDER, "out")
 GENERATE = ("generate", "--prompt", "abc", "--max-tokens", "2", "--model")
 # What reads a model beside generate, one after the other.
 MODEL = (("info", "--model"), ("serve", "--port", "0", "--model"), ("verify", "--model"), ("eval", "--text", __file__, "--model"),
-         ("quantize", "--type", "q8_0", "--out", OUT, "--model"), ("pack", "--out", OUT, "--model"),
+         ("quantize", "--type", "f32", "--out", OUT, "--model"), ("pack", "--out", OUT, "--model"),
          ("capture", "--ids", "1", "--out", OUT, "--model"), ("explain", "--prompt", "a", "--model"),
          ("profile", "--prompt", "a", "--model"), ("verify", "--determinism", "2", "--model"))
 TOKENIZER = (("tokenize", "--model"), ("serve", "--port", "0", "--model"), ("info", "--model"), ("eval", "--text", __file__, "--model"),
@@ -97,7 +100,7 @@ def refused(case, command, folder):
     before = names_below(FOLDER)
     ended = Ended(command, folder)
     what = "%s: %s" % (command[0], ended.error[-1000:])
-    equal(ended.status, 1, what)
+    equal(ended.status, case.status, what)
     text = error_of(command, ended)
     for part in case.says:
         check(part in text or (command[0] == "serve" and table.in_json(part) in text), "%s: %r is not in %r" % (command[0], part, text))
@@ -144,6 +147,116 @@ def run_group(cases):
 
 for group, listed in table.groups(BIN):
     suite.case("hostile files: " + group, listed)(run_group)
+
+
+# --- numbers that overflow ---
+
+def served(name, files):
+    """The terminal event of a job of the model, and how many tokens came before it."""
+    folder = os.path.join(FOLDER, "served")
+    table.lay_out(folder, files)
+    try:
+        with Worker(model=folder) as w:
+            events = w.run(prompt="abc", max_tokens=4)
+            equal(w.get("/health")[1]["state"], "ready", name)
+            return events[-1], len(tokens_of(events))
+    finally:
+        shutil.rmtree(folder)
+
+
+@suite.case("numbers that overflow end a job with an error and no token, never the worker")
+def overflow():
+    for name, files in list(values.overflowing())[::4 if QUICK else 1]:
+        last, n_tokens = served(name, files)
+        equal((name, last.name, n_tokens, last.data["tokens_out"]), (name, "error", 0, 0))
+    for name, files in list(values.finite())[::3 if QUICK else 1]:
+        last, n_tokens = served(name, files)
+        equal((name, last.name, n_tokens), (name, "end", 4))
+
+
+# --- good models, a little damaged ---
+
+def forms():
+    """(name, files, the ones to damage, what --model names)"""
+    good = model()
+    yield "folder", good, list(good), ""
+    yield "tokenizer.json", model(vocab_json=None, merges_txt=None, tokenizer_json=tokenizer_json()), ["tokenizer.json"], ""
+    yield "GGUF", {"m.gguf": gguf()}, ["m.gguf"], "m.gguf"
+    yield "packed", {"m.packed": packed(BIN)}, ["m.packed"], "m.packed"
+
+
+def damaged(data, random, n):
+    """n prefixes and n copies with one byte changed; most of them in the first kilobytes, where the structure is."""
+    for _ in range(n):
+        yield data[:random.randrange(min(len(data), random.choice((64, 2048, len(data)))))]
+        at = random.randrange(min(len(data), random.choice((64, 2048, len(data)))))
+        byte = random.choice((0, 255, data[at] ^ 1 << random.randrange(8), (data[at] + 1) % 256, (data[at] - 1) % 256))
+        yield data[:at] + bytes([byte]) + data[at + 1:]
+
+
+def survives(command, folder, what):
+    """Whatever it thinks of the file: it says so in one line, or works."""
+    ended = Ended(command, folder)
+    check(ended.status in (0, 1), "%s: status %d: %r" % (what, ended.status, ended.error[-1000:]))
+    if ended.status == 1:
+        error_of(command, ended)
+        equal(ended.out, b"", what)
+    check(ended.seconds < SECONDS and ended.megabytes < MEGABYTES, "%s: %.1f s, %.0f MB" % (what, ended.seconds, ended.megabytes))
+
+
+def damage(name, files, victims, target):
+    random = Random(name)
+    for victim in victims:
+        for number, data in enumerate(damaged(files[victim], random, 3 if QUICK else 16)):
+            folder = os.path.join(FOLDER, "damaged")
+            table.lay_out(folder, dict(files, **{victim: data}))
+            survives([*GENERATE, os.path.join(folder, target)], folder, "%s, damage %d of %s" % (name, number, victim))
+            shutil.rmtree(folder)
+
+
+for form in forms():
+    suite.case("every prefix and damaged byte that was drawn is survived: " + form[0], *form)(damage)
+
+
+# --- somebody writes to the file meanwhile ---
+
+def write_forever(path, offset, first, second):
+    """A process that changes bytes of a file to and fro."""
+    pid = os.fork()
+    if pid != 0:
+        return pid
+    with open(path, "r+b") as file, mmap.mmap(file.fileno(), 0) as view:
+        parent = os.getppid()
+        while os.getppid() == parent:
+            for _ in range(100000):
+                view[offset:offset + len(first)] = first
+                view[offset:offset + len(first)] = second
+    os._exit(0)
+
+
+@suite.case("a file that changes while it is read leads to an error, never further")
+def changing():
+    files = {"m.gguf": gguf(), "config.json": model()["config.json"], "m.safetensors": model()["model.safetensors"],
+             "vocab.json": model()["vocab.json"], "merges.txt": model()["merges.txt"]}
+    folder = os.path.join(FOLDER, "changing")
+    table.lay_out(folder, files)
+    name = b"output_norm.bias"
+    places = (("m.gguf", files["m.gguf"].index(name) - 8, b"\x00", b"\x10"),  # the length of a tensor's name
+              ("m.gguf", files["m.gguf"].index(b"the") - 8, (1 << 40).to_bytes(8, "little"), (3).to_bytes(8, "little")),  # that of a token
+              ("m.safetensors", 0, files["m.safetensors"][:8], b"\xff" * 8),
+              ("m.safetensors", 9, b"wte", b'x":'),
+              ("vocab.json", 1, files["vocab.json"][1:4], b"[[["))
+    for file, offset, first, second in places:
+        target = os.path.join(folder, "m.safetensors" if file == "vocab.json" else file)
+        writer = write_forever(os.path.join(folder, file), offset, first, second)
+        try:
+            for number in range(3 if QUICK else 10):
+                survives([*GENERATE, target], folder, "%s at %d, run %d" % (file, offset, number))
+        finally:
+            os.kill(writer, signal.SIGKILL)
+            os.waitpid(writer, 0)
+        table.lay_out(folder, files)
+
 
 status = suite.run()
 shutil.rmtree(FOLDER, ignore_errors=True)

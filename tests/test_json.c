@@ -314,7 +314,7 @@ static void a_text_of_too_many_values_is_refused_before_it_is_built(void **state
     assert_null(json_parse(text, n, "header", &err));
     assert_int_equal(err.code, ERR_LIMIT);
     assert_non_null(strstr(err.msg, "header: byte "));
-    assert_non_null(strstr(err.msg, "more than 1000000 values"));
+    assert_non_null(strstr(err.msg, "more than 2000000 values"));
     free(text);
 }
 

@@ -228,6 +228,17 @@ def verify(fault):
         check(count != 1, "%s: never ready, exit 0:\n%s" % (name, "\n".join(run.log)))
 
 
+def judge_all(faults, judge):
+    """Every fault is tried; what was found wrong is told together."""
+    wrong = []
+    for fault in faults:
+        try:
+            judge(fault)
+        except AssertionError as error:
+            wrong.append(str(error))
+    check(not wrong, "%d faults:\n%s" % (len(wrong), "\n".join(wrong[:40])))
+
+
 def spread(n, some):
     """Numbers from 1 to n: all, or some of them, the ends included."""
     if ALL or n <= some:
@@ -259,35 +270,33 @@ def the_counting_run_sees_what_the_worker_calls():
 
 @suite.test
 def an_interrupted_or_short_call_changes_nothing():
-    for fault in each_call([f for f in SOFT if baseline().calls[f][0]], SOFT, 1 if not ALL else 0, 60):
-        verify(fault)
-    for function in ("read", "readv", "writev"):
-        verify((function, 1, 0, SHORT))  # never more than a byte
+    faults = list(each_call([f for f in SOFT if baseline().calls[f][0]], SOFT, 1, 60))
+    faults += [(f, 1, 0, SHORT) for f in ("read", "readv", "writev")]  # never more than a byte
+    judge_all(faults, verify)
 
 
 @suite.test
 def a_failing_call_ends_the_start_with_a_message_or_is_survived():
     functions = [f for f in HARD if f not in MEMORY and baseline().calls[f][0]]
-    for fault in each_call(functions, HARD, 1, 60):
-        verify(fault)
+    judge_all(each_call(functions, HARD, 1, 60), verify)
 
 
 @suite.test
 def a_listener_that_rests_comes_back_when_the_loop_refuses_it_first():
     """accept4 finds no memory, so the listener rests; then the call that lets it listen again fails."""
-    for at in range(6, 16) if ALL else range(7, 11):
-        verify(("accept4", 1, 1, errno.ENOMEM, "epoll_ctl:%d:1:%d" % (at, errno.ENOMEM)))
+    judge_all([("accept4", 1, 1, errno.ENOMEM, "epoll_ctl:%d:1:%d" % (at, errno.ENOMEM))
+               for at in (range(2, 10) if ALL else (3, 4, 5))], verify)
 
 
 @suite.test
 def a_failing_allocation_in_the_real_process_does_so_too():
     calls = baseline().calls
+    faults = []
     for function in MEMORY:
-        if not calls[function][0]:
-            continue
         n = calls[function][0]
-        for at in range(1, n + 1, max(1, n // 300)) if ALL else spread(n, 3):
-            verify((function, at, 1, errno.ENOMEM))
+        numbers = range(1, n + 1, max(1, n // 300)) if ALL else spread(n, 2)
+        faults += [(function, at, 1, errno.ENOMEM) for at in numbers]
+    judge_all(faults, verify)
 
 
 # Commands that run once: (arguments, file that is written or None)
@@ -304,56 +313,67 @@ COMMAND_HARD = dict(HARD, write=[errno.ENOSPC, errno.EIO, errno.EDQUOT], fsync=[
 COMMAND_SOFT = dict(SOFT, write=[errno.EINTR, SHORT], fsync=[errno.EINTR], close=[errno.EINTR])
 
 
-def judge_command(args, fault, want, folder, out, reference):
-    """Status 0 with the same output and file, or 1 with one line and neither a file nor a piece of one."""
-    function, _, _, what = fault
-    name = "%s, %s" % (args[0], name_of(fault))
-    status, output, message = command(*args, fault=fault)
-    soft = what in COMMAND_SOFT.get(function, ())
-    files = sorted(os.listdir(folder))
-    if VERBOSE:
-        print("# %s: status %d, %s %s" % (name, status, message.strip(), files), flush=True)
-    check(status in ((0,) if soft else (0, 1, 2)), "%s: status %d, %s" % (name, status, message))
-    if status == 0:
-        check(want is None or output == want, "%s: other output" % name)
-        check(not out or filecmp.cmp(os.path.join(folder, out), reference, False), "%s: another file" % name)
-        equal(files, [out] if out else [], name)
-    else:
+class Command:
+    """A command line that is run with faults, in a folder for the file that it writes (out, or None)."""
+
+    def __init__(self, args, out, same_output, folder, keep):
+        self.folder, self.out, self.same_output = folder, out, same_output
+        self.args = [a.replace("OUT", os.path.join(folder, out or "")) for a in args]
+        report = os.path.join(keep, "report")
+        status, self.want, message = command(*self.args, report=report)
+        equal((status, message), (0, ""), " ".join(args))
+        self.calls = read_report(report)
+        self.reference = os.path.join(keep, "reference")
+        if out:
+            os.rename(os.path.join(folder, out), self.reference)
+
+    def is_whole(self):
+        return filecmp.cmp(os.path.join(self.folder, self.out), self.reference, False)
+
+    def judge(self, fault):
+        """Status 0 with the same output and file, or 1 with one line and neither a file nor a piece of one."""
+        status, output, message = command(*self.args, fault=fault)
+        files = sorted(os.listdir(self.folder))
+        if VERBOSE:
+            print("# %s, %s: status %d, %s %s" % (self.args[0], name_of(fault), status, message.strip(), files), flush=True)
+        try:
+            self.judge_result("%s, %s" % (self.args[0], name_of(fault)), fault, status, output, message, files)
+        finally:
+            for left in files:
+                os.unlink(os.path.join(self.folder, left))
+
+    def judge_result(self, name, fault, status, output, message, files):
+        function, _, _, what = fault
+        soft = what in COMMAND_SOFT.get(function, ())
+        check(status in ((0,) if soft else (0, 1, 2)), "%s: status %d, %s" % (name, status, message))
+        if status == 0:
+            check(not self.same_output or output == self.want, "%s: other output" % name)
+            equal(files, [self.out] if self.out else [], name)
+            check(not self.out or self.is_whole(), "%s: another file" % name)
+            return
         lines = [line for line in message.splitlines() if ": warn: " not in line]
         check(len(lines) == 1 and lines[0].startswith("llorch-cpud: ") and len(lines[0]) > 20, "%s: %r" % (name, message))
-        if out in files and function in ("fwrite", "fflush"):  # the file was there, only its line on standard output was not
-            check(filecmp.cmp(os.path.join(folder, out), reference, False), "%s: another file" % name)
-            files.remove(out)
-        if function != "unlink":  # what is to be removed cannot be
+        if function in ("fwrite", "fflush") and self.out in files:
+            check(self.is_whole(), "%s: another file" % name)  # only its line on standard output is missing
+        elif function != "unlink":  # what is to be removed cannot be
             equal(files, [], name)
-    for left in os.listdir(folder):
-        os.unlink(os.path.join(folder, left))
 
 
-def try_command(args, out=None, some=1, same_output=True):
-    """args: OUT stands for the path of the file."""
+def try_command(args, out=None, same_output=True, always=()):
+    """args: OUT stands for the path of the file; always: functions of which no call is left out."""
     baseline()
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as keep:
-        args = [a.replace("OUT", os.path.join(folder, out or "")) for a in args]
-        report = os.path.join(keep, "report")
-        status, want, message = command(*args, report=report)
-        equal((status, message), (0, ""), " ".join(args))
-        calls = read_report(report)
-        reference = os.path.join(keep, "reference")
-        if out:
-            os.rename(os.path.join(folder, out), reference)
+        tried = Command(args, out, same_output, folder, keep)
         faults = []
         for table in (COMMAND_SOFT, COMMAND_HARD):
             for index, (function, whats) in enumerate(sorted(table.items())):
-                n = calls[function][0]
-                if n and (ALL or function not in MEMORY):
-                    numbers = range(1, n + 1, max(1, n // 100)) if ALL else spread(n, some)
+                n = tried.calls[function][0]
+                every = ALL or function in always
+                if n and (ALL or function not in MEMORY) and (every or index % 3 == 0):
+                    numbers = range(1, n + 1, max(1, n // 100)) if every else spread(n, 1)
                     faults += [(function, at, 1, what) for at in numbers
-                               for what in (whats if ALL else [whats[(at + index) % len(whats)]])]
-        if not ALL:  # those that touch the file come always, of the others every third
-            faults = [f for i, f in enumerate(faults) if i % 3 == 0 or f[0] in ("write", "fsync", "rename", "close", "fwrite")]
-        for fault in faults:
-            judge_command(args, fault, want if same_output else None, folder, out, reference)
+                               for what in (whats if every else [whats[(at + index) % len(whats)]])]
+        judge_all(faults, tried.judge)
 
 
 @suite.test
@@ -372,17 +392,22 @@ def a_gguf_file_is_known_whatever_its_reads_give():
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "tiny.gguf")
         equal(command("quantize", "--model", TINY, "--type", "q8_0", "--out", path)[0], 0)
-        try_command(["info", "--model", path, "--json"])
+        try_command(["info", "--model", path, "--json"], always=("read",))
 
 
 @suite.test
 def a_packed_file_is_whole_or_absent():
-    try_command(["pack", "--model", TINY, "--out", "OUT"], "tiny.packed", same_output=False)
+    try_command(["pack", "--model", TINY, "--out", "OUT"], "tiny.packed", same_output=False, always=("fsync", "rename"))
 
 
 @suite.test
 def a_quantized_file_is_whole_or_absent():
-    try_command(["quantize", "--model", TINY, "--type", "q8_0", "--out", "OUT"], "tiny.gguf", same_output=False)
+    try_command(["quantize", "--model", TINY, "--type", "q8_0", "--out", "OUT"], "tiny.gguf", same_output=False, always=("fsync", "rename"))
+
+
+@suite.test
+def verify_says_what_failed_and_its_page_is_whole_or_absent():
+    try_command(["verify", "--model", TINY, "--html", "OUT"], "page.html", same_output=False, always=("fsync",))
 
 
 if __name__ == "__main__":

@@ -804,7 +804,7 @@ static void touching_an_arena_backs_it_and_changes_nothing(void **state)
 /* In a container every run has the process number 1. */
 static void what_a_killed_run_left_is_in_nobodys_way(void **state)
 {
-    char stale[300], left[300];
+    char stale[256], left[64];
     NewFile f;
     Err err;
 

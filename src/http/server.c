@@ -68,19 +68,11 @@ static struct timeval sweep_interval(const HttpLimits *limits)
     return (struct timeval){.tv_usec = shortest * 1000};
 }
 
-/* Any descriptor does; "/" is there where /dev is not. */
-static int open_reserve(void)
-{
-    return open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-}
-
 static void resume_accepting(HttpServer *s)
 {
     if (!s->accept_paused || s->accept_event == NULL || s->accept_again_ms != 0 ||
         s->n_conns >= s->limits.max_connections)
         return;
-    if (s->reserve_fd < 0) /* it could not be had again when it was given up */
-        s->reserve_fd = open_reserve();
     s->accept_paused = event_add(s->accept_event, NULL) != 0;
 }
 
@@ -182,7 +174,7 @@ HttpServer *http_server_new(struct event_base *base, const HttpLimits *limits,
                                                  .max_headers = limits->max_headers},
                                         .max_body_bytes = limits->max_body_bytes,
                                         .body_budget = &s->body_budget};
-    s->reserve_fd = open_reserve();
+    s->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
     s->sweep_event = evtimer_new(base, on_sweep, s);
     s->kick_event = evtimer_new(base, on_kick, s);
     if (s->sweep_event == NULL || s->kick_event == NULL) {
@@ -242,7 +234,7 @@ static void turn_away(HttpServer *s)
         done = fd >= 0 || errno == EAGAIN;
         if (fd >= 0)
             (void)close(fd);
-        s->reserve_fd = open_reserve();
+        s->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
     }
     if (!done)
         pause_accepting(s, ACCEPT_RETRY_MS);

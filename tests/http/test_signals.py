@@ -13,8 +13,8 @@ import sys
 import tempfile
 import time
 
-from harness import (BIN, ROOT, SHAKESPEARE, SLOW, STUB, TINY, Skip, Stream, Suite, Worker, body_of, check, check_order, clean_environment,
-                     equal, free_port, has, within)
+from harness import (BIN, ROOT, SHAKESPEARE, SLOW, STUB, TINY, Skip, Stream, Suite, Worker, body_of, check, check_order,
+                     clean_environment, equal, free_port, has, within)
 from test_lifecycle import Background, PoolManager
 
 suite = Suite()
@@ -367,8 +367,8 @@ def inherited():
 
 @suite.case("Ctrl-C reaches no command that was started with it ignored, as a script's background jobs are")
 def background_job():
-    process = subprocess.Popen([BIN, "generate", "--model", TINY, "--prompt", "-"], cwd=ROOT, env=clean_environment(), stdin=subprocess.PIPE,
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=ignore_all)
+    process = subprocess.Popen([BIN, "generate", "--model", TINY, "--prompt", "-"], cwd=ROOT, env=clean_environment(),
+                               stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=ignore_all)
     time.sleep(0.2 * SLOW)
     process.send_signal(signal.SIGINT)
     process.send_signal(signal.SIGHUP)
@@ -384,8 +384,8 @@ def commands_ended():
     missed = 0
     for number in (signal.SIGTERM, signal.SIGHUP):
         for _ in range(8):  # until one came in time
-            process = subprocess.Popen([BIN, "quantize", "--model", SHAKESPEARE, "--type", "q4_0", "--out", folder + "/model"], cwd=ROOT,
-                                       env=clean_environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+            process = subprocess.Popen([BIN, "quantize", "--model", SHAKESPEARE, "--type", "q4_0", "--out", folder + "/model"],
+                                       cwd=ROOT, env=clean_environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
             while process.poll() is None and not os.listdir(folder):
                 time.sleep(0.0002)
             process.send_signal(number)

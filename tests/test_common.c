@@ -890,6 +890,25 @@ static void touching_an_arena_backs_it_and_changes_nothing(void **state)
     arena_free(&a);
 }
 
+/* In a container every run has the process number 1. */
+static void what_a_killed_run_left_is_in_nobodys_way(void **state)
+{
+    char stale[256], left[64];
+    NewFile f;
+    Err err;
+
+    (void)state;
+    snprintf(left, sizeof left, "rerun.%ld.0.tmp", (long)getpid());
+    put_file(left, "half of it");
+    snprintf(stale, sizeof stale, "%s", path_of(left));
+    assert_int_equal(new_file_open(&f, path_of("rerun"), &err), ERR_OK);
+    assert_true(new_file_write(&f, "all of it", 9));
+    assert_int_equal(new_file_commit(&f, &err), ERR_OK);
+    assert_int_equal(access(stale, F_OK), 0); /* it may be another container's, in use */
+    assert_int_equal(unlink(stale), 0);
+    assert_int_equal(unlink(path_of("rerun")), 0);
+}
+
 static void a_new_file_is_there_as_a_whole_or_not_at_all(void **state)
 {
     char folder[] = "/tmp/llorch-common-XXXXXX", path[64], text[8] = "";
@@ -933,6 +952,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_new_file_is_there_as_a_whole_or_not_at_all),
+        cmocka_unit_test(what_a_killed_run_left_is_in_nobodys_way),
         cmocka_unit_test(touching_an_arena_backs_it_and_changes_nothing),
         cmocka_unit_test(error_escapes_control_characters),
         cmocka_unit_test(error_escapes_what_ends_or_turns_a_line),

@@ -23,7 +23,7 @@ import threading
 import time
 
 from harness import (BIN, ROOT, SHAKESPEARE, SLOW, STUB, TINY, Skip, Stream, Suite, Worker, body_of, check, clean_environment,
-                     equal, free_port, has, run_program, text_of, within)
+                     equal, free_port, has, text_of, within)
 from test_lifecycle import PoolManager
 
 suite = Suite()
@@ -232,7 +232,8 @@ def two_tensors():
     for name, value in (("one", 1.0), ("two", 2.0)):
         header = "{'descr': '<f4', 'fortran_order': False, 'shape': (64,), }".ljust(117) + "\n"
         with open(in_folder(name + ".npy"), "wb") as file:
-            file.write(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode() + struct.pack("<64f", *[value] * 64))
+            file.write(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode())
+            file.write(struct.pack("<64f", *[value] * 64))
 
 
 def nothing_left(folder, before):
@@ -352,7 +353,8 @@ def closed_streams_of(closed, shell=None, stand_in="/dev/null"):
 
 
 for descriptors in CLOSED:
-    suite.case("started with %s closed: no socket and no file takes their places" % (descriptors,), descriptors)(closed_streams_of)
+    suite.case("started with %s closed: no socket and no file takes their places" % (descriptors,),
+               descriptors)(closed_streams_of)
 
 
 @suite.case("without /proc and /dev: it starts and serves, also with its streams closed")
@@ -571,7 +573,8 @@ def little_memory():
                 ["pack", "--model", SHAKESPEARE, "--out", in_folder("packed")],
                 ["verify", "--model", TINY, "--reference", "self"], ["tokenize", "--model", SHAKESPEARE])
     worked = 0
-    for which, sizes in ((resource.RLIMIT_AS, range(4, 40, 1 if ALL else 8)), (resource.RLIMIT_DATA, range(1, 24, 1 if ALL else 9))):
+    for which, sizes in ((resource.RLIMIT_AS, range(4, 40, 1 if ALL else 8)),
+                         (resource.RLIMIT_DATA, range(1, 24, 1 if ALL else 9))):
         for mib in sizes:
             for args in commands:
                 done = run(*args, prepare=limited(which, mib << 20), data=b"abc")

@@ -14,8 +14,8 @@ usage: tests/http/attack.py PORT KIND [COUNT]
   churn    COUNT connections at a time, opened, asked once, and closed
   leave    the same with jobs, left by FIN or RST when they are accepted
 
-A connection that is closed is opened again, but for idle and drip. Runs until its standard input ends, then prints what it
-counted as a JSON line: connections made, closed by the other side, answers.
+A connection that is closed is opened again, but for idle and drip. Says "begins", runs until its standard input
+ends, then prints what it counted as a JSON line: connections made, closed by the other side, answers.
 """
 import errno
 import json
@@ -170,6 +170,7 @@ class Attack:
 
     def run(self):
         n_sent, next_drip = 0, time.monotonic() + 1
+        print("begins", flush=True)
         while True:
             for _ in range(min(64, len(self.waiting))):
                 self.waiting.pop().open()
@@ -190,6 +191,7 @@ class Attacker:
     def __init__(self, port, kind, count):
         args = [sys.executable, os.path.abspath(__file__), str(port), kind, str(count)]
         self.process = subprocess.Popen(args, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.process.stdout.readline()
 
     def stop(self):
         return json.loads(self.process.communicate(timeout=60)[0])

@@ -132,6 +132,16 @@ static size_t take_escape(const char *p, size_t n, char **out)
     return 2;
 }
 
+/* ASCII at the front that stands for itself. */
+static size_t plain_run(const char *text, size_t n)
+{
+    size_t i = 0;
+
+    while (i < n && (signed char)text[i] >= ' ' && text[i] != '\\')
+        i++;
+    return i;
+}
+
 /* Decodes the inside of a string in place: it only becomes shorter. Returns its length, or SIZE_MAX
  * when it is not valid. */
 static size_t decode(char *text, size_t n)
@@ -139,16 +149,15 @@ static size_t decode(char *text, size_t n)
     char *out = text;
 
     for (size_t i = 0, used; i < n; i += used) {
-        const unsigned char c = (unsigned char)text[i];
-
-        if (c == '\\') {
+        used = plain_run(text + i, n - i);
+        if (used > 0) {
+            memmove(out, text + i, used);
+            out += used;
+        } else if (text[i] == '\\') {
             used = take_escape(text + i, n - i, &out);
-        } else if (c < 0x80) {
-            used = c >= 0x20;
-            *out++ = (char)c;
         } else {
-            if (text_utf8_next(text + i, n - i, &used) < 0)
-                used = 0;
+            if (text_utf8_next(text + i, n - i, &used) < ' ')
+                used = 0; /* no character, or a control character */
             memmove(out, text + i, used);
             out += used;
         }
@@ -210,20 +219,34 @@ static ErrCode take_string(Scan *s, size_t begin, size_t end, bool is_key)
     return ERR_OK;
 }
 
+/* The index of the quote that ends the string whose inside begins at i; n when there is none. */
+static size_t find_end(const char *text, size_t n, size_t i, bool *has_escape)
+{
+    *has_escape = false;
+    while (i < n) {
+        const char *quote = memchr(text + i, '"', n - i);
+        const size_t end = quote != NULL ? (size_t)(quote - text) : n;
+        const char *escape;
+
+        while (i < end && (escape = memchr(text + i, '\\', end - i)) != NULL) {
+            *has_escape = true;
+            i = (size_t)(escape - text) + 2;
+        }
+        if (i <= end)
+            return end;
+    }
+    return n;
+}
+
 /* The string that begins at i. *end: behind it. */
 static ErrCode scan_string(Scan *s, size_t i, size_t *end)
 {
-    bool has_escape = false, is_key;
-    size_t j = i + 1, next;
+    bool has_escape, is_key;
+    size_t next;
 
-    for (; j < s->n && s->text[j] != '"'; j++)
-        if (s->text[j] == '\\') {
-            has_escape = true;
-            j++;
-        }
-    if (j >= s->n)
+    *end = find_end(s->text, s->n, i + 1, &has_escape) + 1;
+    if (*end > s->n)
         return err_set(s->err, ERR_FORMAT, "body: byte %zu: a string without an end", i);
-    *end = j + 1;
     for (next = *end; next < s->n && is_blank(s->text[next]);)
         next++;
     is_key = next < s->n && s->text[next] == ':';

@@ -22,8 +22,8 @@ enum {
     DEFAULT_KEEP_ALIVE_MS = 10000,
     PUMP_ROUNDS = 4, /* accept, read and write of a request fit into one pump */
     PUMP_MAX_US = 1000,
-    PUMP_FREE_NS = 200000, /* sending a token and answering a probe: never held against anybody */
-    PUMP_SHARE = 6,        /* what a pump takes beyond that is computed so many times as long */
+    PUMP_FREE_NS = 100000, /* sending a token and answering a probe: never held against anybody */
+    PUMP_SHARE = 8,        /* what a pump takes beyond that is computed so many times as long */
     PUMP_MAX_GAP_NS = 30000000, /* a probe that comes in a flood of 50 ms must still be in time */
     CALLBACKS_PER_ROUND = 32
 };

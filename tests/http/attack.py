@@ -12,15 +12,18 @@ usage: tests/http/attack.py PORT KIND [COUNT]
   pipeline COUNT connections with 64 requests on the way at any time
   deaf     COUNT connections that ask without end and never read
   churn    COUNT connections at a time, opened, asked once, and closed
+  leave    the same with jobs, left by FIN or RST when they are accepted
 
-A connection that is closed is opened again, but for idle and drip. Runs until its standard input ends, then prints what it
-counted as a JSON line: connections made, closed by the other side, answers.
+A connection that is closed is opened again, but for idle and drip. Says "begins", runs until its standard input
+ends, then prints what it counted as a JSON line: connections made, closed by the other side, answers.
 """
 import errno
 import json
 import os
+import resource
 import select
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -39,9 +42,9 @@ def post(body, path=b"/execute"):
             % (path, len(body))) + body
 
 
-def job(prompt):
-    """Never accepted: max_tokens is 0."""
-    return b'{"job_id":"a","max_tokens":0,"prompt":"' + prompt + b'"}'
+def job(prompt, max_tokens=0):
+    """Never accepted, unless max_tokens says so."""
+    return b'{"job_id":"a","max_tokens":%d,"prompt":"' % max_tokens + prompt + b'"}'
 
 
 def bad_requests():
@@ -97,6 +100,8 @@ class Client:
         self.turn += 1
 
     def close(self):
+        if self.attack.kind == "leave" and self.turn % 2:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.attack.clients.pop(self.socket.fileno(), None)
         self.socket.close()
         self.socket = None
@@ -125,7 +130,7 @@ class Client:
             self.attack.counts["answers"] += n
             self.answers_left -= n
             if self.answers_left <= (PIPELINED // 2 if self.attack.kind == "pipeline" else 0):
-                if self.attack.kind == "churn":
+                if self.attack.kind in ("churn", "leave"):
                     return False
                 self.ask()
                 self.write()
@@ -148,8 +153,8 @@ class Client:
 class Attack:
     def __init__(self, port, kind, count):
         self.port, self.kind = port, kind
-        self.requests = {"idle": [], "drip": [post(job(b"x" * 1000))], "bad": bad_requests(), "big": big_requests()}.get(
-            kind, [get(b"/health")])
+        self.requests = {"idle": [], "drip": [post(job(b"x" * 1000))], "bad": bad_requests(), "big": big_requests(),
+                         "leave": [post(job(b"the king", 5))]}.get(kind, [get(b"/health")])
         self.counts = {"opened": 0, "closed": 0, "answers": 0}
         self.poll = select.epoll()
         self.poll.register(sys.stdin.fileno(), select.EPOLLIN)
@@ -165,6 +170,7 @@ class Attack:
 
     def run(self):
         n_sent, next_drip = 0, time.monotonic() + 1
+        print("begins", flush=True)
         while True:
             for _ in range(min(64, len(self.waiting))):
                 self.waiting.pop().open()
@@ -182,11 +188,10 @@ class Attack:
 class Attacker:
     """A process of this file; stop() returns what it counted."""
 
-    def __init__(self, port, kind, count, n_files=None):
+    def __init__(self, port, kind, count):
         args = [sys.executable, os.path.abspath(__file__), str(port), kind, str(count)]
-        if n_files:
-            args = ["sh", "-c", 'ulimit -n %d; exec "$@"' % n_files, "sh"] + args
         self.process = subprocess.Popen(args, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.process.stdout.readline()
 
     def stop(self):
         return json.loads(self.process.communicate(timeout=60)[0])
@@ -204,6 +209,8 @@ def main():
     if len(sys.argv) not in (3, 4) or not sys.argv[1].isdigit():
         print(__doc__.strip(), file=sys.stderr)
         return 2
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
     Attack(int(sys.argv[1]), sys.argv[2], int(sys.argv[3]) if len(sys.argv) > 3 else 8).run()
     return 0
 

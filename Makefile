@@ -54,7 +54,7 @@ FUZZ_NAMES := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 REPLAYS    := $(FUZZ_NAMES:%=$(BUILD)/tests/replay_%)
 FUZZERS    := $(FUZZ_NAMES:%=$(BUILD)/tests/fuzz_%)
 
-.PHONY: all check check-tree fuzz fuzz-check fuzzers replays bench bench-save bench-compare asan ubsan sanitize clang arm64 tidy format install uninstall clean help tests
+.PHONY: all check check-tree coverage fuzz fuzz-check fuzzers replays bench bench-save bench-compare asan ubsan sanitize clang arm64 tidy format install uninstall clean help tests
 .DEFAULT_GOAL := all
 
 all: build/llorch-cpud ## build the program: build/llorch-cpud
@@ -134,6 +134,12 @@ fuzz: ## fuzz each target for T seconds (60), or only F=name, with libFuzzer and
 	@$(MAKE) $(if $(F),$(F:%=build/fuzz/tests/fuzz_%),fuzzers) VARIANT=fuzz CC="$(FUZZ_CC)" OPT="-O1" \
 	  SAN="-fsanitize=fuzzer-no-link,$(SANITIZE)"
 	@tests/fuzz/run build/fuzz $(or $(T),60) $(F)
+
+# Of gcc, whose gcov reads it. Lines as they are written, nothing optimized away; gcc then warns of what it does not see.
+COVERAGE_CC ?= gcc
+coverage: ## line coverage of every parser by its fuzz targets and unit tests; fails below 90 % (minutes)
+	@$(MAKE) tests VARIANT=coverage CC="$(COVERAGE_CC)" OPT="-O0" SAN="--coverage" CFLAGS="-Wno-maybe-uninitialized"
+	@tests/fuzz/coverage build/coverage
 
 ubsan: ## all tests under the undefined-behaviour sanitizer
 	$(MAKE) check VARIANT=ubsan SAN="-fsanitize=undefined -fno-sanitize-recover=all" OPT="-O1"

@@ -39,6 +39,29 @@ static void error_escapes_control_characters(void **state)
     assert_string_equal(err.msg, "a\\nb\\x1b[31m\\x7f\\xc2\\x9b");
 }
 
+/* A file name of some tensor must not end the line for a reader that knows U+2028, nor turn the
+ * rest of it around on a terminal. */
+static void error_escapes_what_ends_or_turns_a_line(void **state)
+{
+    Err err;
+
+    (void)state;
+    assert_int_equal(err_set(&err, ERR_IO, "%s",
+                             "a\xe2\x80\xa8"
+                             "b\xe2\x80\xa9"
+                             "c\xe2\x80\xae"
+                             "d\xe2\x81\xa6"),
+                     ERR_IO);
+    assert_string_equal(err.msg, "a\\xe2\\x80\\xa8"
+                                 "b\\xe2\\x80\\xa9"
+                                 "c\\xe2\\x80\\xae"
+                                 "d\\xe2\\x81\\xa6");
+    /* Their neighbours are characters like others. */
+    assert_int_equal(
+        err_set(&err, ERR_IO, "%s", "\xe2\x80\xa7\xe2\x80\xaf\xe2\x81\xa5\xe2\x81\xaa"), ERR_IO);
+    assert_string_equal(err.msg, "\xe2\x80\xa7\xe2\x80\xaf\xe2\x81\xa5\xe2\x81\xaa");
+}
+
 static void error_escapes_invalid_utf8(void **state)
 {
     Err err;
@@ -833,6 +856,7 @@ int main(void)
         cmocka_unit_test(a_new_file_is_there_as_a_whole_or_not_at_all),
         cmocka_unit_test(touching_an_arena_backs_it_and_changes_nothing),
         cmocka_unit_test(error_escapes_control_characters),
+        cmocka_unit_test(error_escapes_what_ends_or_turns_a_line),
         cmocka_unit_test(error_escapes_invalid_utf8),
         cmocka_unit_test(error_shortens_in_the_middle),
         cmocka_unit_test(error_prefix_goes_in_front),

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "common/json.h"
+#include "common/json_field.h"
 #include "common/text.h"
 #include "fuzz/json_grammar.h"
 
@@ -197,6 +198,8 @@ static void messages_say_where(void **state)
     Err err;
 
     (void)state;
+    assert_null(json_parse(NULL, 0, "body", &err));
+    assert_int_equal(err.code, ERR_FORMAT);
     assert_null(parse("{\"a\":1,\n\"b\":\x01}", 14, &err));
     assert_true(strncmp(err.msg, "body: line 2, column ", 21) == 0);
     assert_null(parse("{\"k\":1,\"k\":2}", 13, &err));
@@ -315,6 +318,74 @@ static void a_text_of_too_many_values_is_refused_before_it_is_built(void **state
     free(text);
 }
 
+/* Every kind of value in place of each expected one. */
+static void fields_of_another_kind_are_named(void **state)
+{
+    static const struct {
+        const char *key, *found;
+    } kinds[] = {{"o", "an object"},     {"a", "an array"},      {"s", "a text"},
+                 {"i", "a number"},      {"r", "a number"},      {"n", "null"},
+                 {"t", "true or false"}, {"f", "true or false"}, {"absent", "missing"}};
+    static const char text[] =
+        "{\"o\":{},\"a\":[1,2],\"s\":\"x\",\"i\":5,\"r\":0.5,\"n\":null,\"t\":true,\"f\":false}";
+    Err err = {0};
+    json_t *root = parse(text, sizeof text - 1, &err);
+
+    (void)state;
+    assert_non_null(root);
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+        const char *key = kinds[i].key, *s = NULL;
+        const json_t *value = NULL;
+        double number = -1.0;
+        int n = -1;
+        char want[100];
+        int refused = json_field_text(root, key, 10, "x.json", &s, &err) != ERR_OK;
+
+        refused += json_field_number(root, key, "x.json", &number, &err) != ERR_OK;
+        refused += json_field_int(root, key, 0, 9, "x.json", &n, &err) != ERR_OK;
+        refused += json_field_object(root, key, "x.json", &value, &err) != ERR_OK;
+        refused += json_field_array(root, key, 2, "x.json", &value, &err) != ERR_OK;
+        /* A whole number is a number, too. */
+        assert_int_equal(refused, key[0] == 'i'                           ? 3
+                                  : strchr("oasr", key[0]) && key[1] == 0 ? 4
+                                                                          : 5);
+        (void)snprintf(want, sizeof want, "x.json: %s is %s, expected an array", key,
+                       kinds[i].found);
+        if (key[0] != 'a' || key[1] != '\0')
+            assert_string_equal(err.msg, want);
+        assert_int_equal(err.code, ERR_FORMAT);
+    }
+    json_decref(root);
+}
+
+static void fields_out_of_range_are_refused(void **state)
+{
+    static const char text[] =
+        "{\"s\":\"four\",\"nul\":\"a\\u0000b\",\"i\":4294967301,\"a\":[1,2,3]}";
+    const char *s = NULL;
+    const json_t *list = NULL;
+    int i = -1;
+    Err err = {0};
+    json_t *root = parse(text, sizeof text - 1, &err);
+
+    (void)state;
+    assert_non_null(root);
+    assert_int_equal(json_field_text(root, "s", 5, "x", &s, &err), ERR_OK);
+    assert_string_equal(s, "four");
+    assert_int_equal(json_field_text(root, "s", 4, "x", &s, &err), ERR_FORMAT);
+    assert_string_equal(err.msg, "x: s has 4 bytes, at most 3 are possible");
+    assert_int_equal(json_field_text(root, "nul", 10, "x", &s, &err), ERR_FORMAT);
+    assert_string_equal(err.msg, "x: nul has a NUL character in it");
+    /* 5 when it is cut to 32 bits. */
+    assert_int_equal(json_field_int(root, "i", 0, 9, "x", &i, &err), ERR_FORMAT);
+    assert_string_equal(err.msg, "x: i is 4294967301, expected 0 to 9");
+    assert_int_equal(json_field_array(root, "a", 2, "x", &list, &err), ERR_FORMAT);
+    assert_string_equal(err.msg, "x: a has 3 items, at most 2 are possible");
+    assert_null(list);
+    assert_int_equal(i, -1);
+    json_decref(root);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -329,6 +400,8 @@ int main(void)
         cmocka_unit_test(integers_are_exact),
         cmocka_unit_test(messages_say_where),
         cmocka_unit_test(files_carry_their_path),
+        cmocka_unit_test(fields_of_another_kind_are_named),
+        cmocka_unit_test(fields_out_of_range_are_refused),
         cmocka_unit_test(written_strings_read_back),
         cmocka_unit_test(buffers_grow),
     };

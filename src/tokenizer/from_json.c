@@ -191,7 +191,14 @@ static void close_sources(Sources *s)
     json_decref(s->root);
 }
 
-/* Checks the types of all entries and counts the tokens and the bytes of their texts. */
+/* A key with U+0000 in it has U+FFFF there (common/json.c), so it would be another token. */
+static bool has_nul(const char *key, size_t n)
+{
+    return memmem(key, n, "\xef\xbf\xbf", 3) != NULL;
+}
+
+/* Checks all entries as far as they can be checked one by one, and counts the tokens and the bytes
+ * of their texts. */
 static ErrCode measure(const Sources *s, size_t *n_tokens, size_t *n_bytes, Err *err)
 {
     size_t n = 0, bytes = 0, n_key, i;
@@ -202,6 +209,10 @@ static ErrCode measure(const Sources *s, size_t *n_tokens, size_t *n_bytes, Err 
     {
         if (!json_is_integer(value)) {
             return err_set(err, ERR_FORMAT, "token \"%.*s\": id is not an integer",
+                           MESSAGE_PIECE_BYTES, key);
+        }
+        if (has_nul(key, n_key)) {
+            return err_set(err, ERR_FORMAT, "token \"%.*s\": U+0000 or U+FFFF in it",
                            MESSAGE_PIECE_BYTES, key);
         }
         n++;

@@ -9,13 +9,15 @@
 
 enum { MAX_ROOM = 600 };
 
-/* One line: valid UTF-8 without control characters, C1 included. */
-static void check_line(const char *line, size_t n)
+/* One line: valid UTF-8 without control characters, C1 included, nor, where it is
+ * escaped for a terminal, what ends or turns a line in Unicode. */
+static void check_line(const char *line, size_t n, bool escaped)
 {
     for (size_t i = 0, used; i < n; i += used) {
         const int c = text_utf8_next(line + i, n - i, &used);
 
         FUZZ_CHECK(c >= 0x20 && (c < 0x7f || c >= 0xa0));
+        FUZZ_CHECK(!escaped || (c != 0x2028 && c != 0x2029 && c != 0x202e));
     }
 }
 
@@ -29,7 +31,7 @@ static void check_escape(const char *text, size_t n, size_t room)
     const size_t len = text_escape(out, room, text, n);
 
     FUZZ_CHECK(room == 0 ? len == 0 : len < room && out[len] == '\0');
-    check_line(out, len);
+    check_line(out, len, true);
     free(out);
 }
 
@@ -43,13 +45,13 @@ static void check_messages(const char *text, size_t n, size_t cut)
         memcpy(copy, text, n);
     copy[n] = '\0';
     FUZZ_CHECK(err_set(&err, ERR_FORMAT, "%s", copy) == ERR_FORMAT);
-    check_line(err.msg, strlen(err.msg));
+    check_line(err.msg, strlen(err.msg), true);
     FUZZ_CHECK(err_set(&err, ERR_IO, "%.*s: %s", (int)cut, copy, copy + cut) == ERR_IO);
-    check_line(err.msg, strlen(err.msg));
+    check_line(err.msg, strlen(err.msg), true);
     for (int i = 0; i < 3; i++) {
         FUZZ_CHECK(err_prefix(&err, "%.*s", (int)cut, copy) == ERR_IO);
         FUZZ_CHECK(strnlen(err.msg, sizeof err.msg) < sizeof err.msg);
-        check_line(err.msg, strlen(err.msg));
+        check_line(err.msg, strlen(err.msg), true);
     }
     free(copy);
 }
@@ -71,7 +73,7 @@ static void check_utf8(const char *text, size_t n)
         const size_t k = text_json_unit(unit, text + i, n - i, &used);
 
         FUZZ_CHECK(k >= 1 && k <= sizeof unit && text_utf8_valid(unit, k));
-        check_line(unit, k);
+        check_line(unit, k, false);
     }
     FUZZ_CHECK(text_utf8_valid(text, n) == valid);
     FUZZ_CHECK(!valid || text_utf8_count(text, n) == n_chars);

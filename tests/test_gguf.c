@@ -106,7 +106,7 @@ static void tells_absent_from_wrong_type(void **state)
     float f = 5.0f;
     bool b = true, found = true;
     GgufText text = {"x", 1};
-    GgufArray array = {NULL, 5};
+    GgufArray array = {NULL, 5, NULL};
     Err err = {ERR_OK, ""};
 
     (void)state;

@@ -36,6 +36,7 @@ struct Gguf {
     Arena memory;    /* this struct, path, entries, tensors, names */
     MappedFile file; /* owned; empty for gguf_parse */
     size_t size;
+    const unsigned char *end; /* of the file's bytes */
     const char *path;
     Entry *entries; /* sorted by key */
     size_t n_entries;
@@ -423,9 +424,16 @@ static int compare_offsets(const void *a, const void *b)
     return (x->offset > y->offset) - (x->offset < y->offset);
 }
 
-/* The second walk. */
+/* A mapped file shows what others write to it: what was checked may be something else now. */
+static ErrCode changed(const Cursor *c)
+{
+    (void)cursor_fail(c, ERR_FORMAT, "the file changed while it was read");
+    return ERR_FORMAT;
+}
+
+/* The second walk; names: room for as many bytes as the first walk counted. */
 static ErrCode keep_all(Gguf *g, Cursor *c, size_t n_tensors, size_t n_keys, char *names,
-                        bool mapped)
+                        size_t name_bytes, bool mapped)
 {
     GgufText name;
 
@@ -437,7 +445,10 @@ static ErrCode keep_all(Gguf *g, Cursor *c, size_t n_tensors, size_t n_keys, cha
 
         if (!read_tensor(c, t, &name))
             return c->err->code;
+        if (name.n >= name_bytes)
+            return changed(c);
         memcpy(names, name.text, name.n);
+        name_bytes -= name.n + 1;
         t->name = names;
         t->file = g->path;
         t->mapped = mapped;
@@ -575,8 +586,9 @@ static ErrCode parse(Gguf **out, const unsigned char *data, size_t size, const M
     if (g == NULL)
         return err->code;
     g->size = size;
+    g->end = data + size;
     c.at = start;
-    if (keep_all(g, &c, n_tensors, n_keys, names, file != NULL) != ERR_OK ||
+    if (keep_all(g, &c, n_tensors, n_keys, names, name_bytes, file != NULL) != ERR_OK ||
         finish(g, &c) != ERR_OK) {
         gguf_close(g);
         return err->code;
@@ -744,14 +756,27 @@ ErrCode gguf_bool(const Gguf *g, const char *key, bool *out, bool *found, Err *e
     return code;
 }
 
+/* The string whose length is at p, which is read anew: false when it has come to lead past end. */
+static bool string_at(const unsigned char *p, const unsigned char *end, GgufText *out)
+{
+    const uint64_t n = load(p, 8);
+
+    if (n > (size_t)(end - p) - 8)
+        return false;
+    *out = (GgufText){(const char *)p + 8, (size_t)n};
+    return true;
+}
+
 ErrCode gguf_string(const Gguf *g, const char *key, GgufText *out, bool *found, Err *err)
 {
     const Entry *e;
     const ErrCode code = scalar(g, key, GGUF_META_STRING, &e, found, err);
 
-    if (code == ERR_OK && e != NULL)
-        *out = (GgufText){(const char *)e->value + 8, (size_t)load(e->value, 8)};
-    return code;
+    if (code != ERR_OK || e == NULL)
+        return code;
+    return string_at(e->value, g->end, out)
+               ? ERR_OK
+               : err_set(err, ERR_FORMAT, "%s: key %s: changed while it was read", g->path, key);
 }
 
 ErrCode gguf_array(const Gguf *g, const char *key, GgufMeta element, GgufArray *out, bool *found,
@@ -767,7 +792,7 @@ ErrCode gguf_array(const Gguf *g, const char *key, GgufMeta element, GgufArray *
         (void)snprintf(expected, sizeof expected, "array of %s", meta_types[element].name);
         return wrong_type(g, e, expected, err);
     }
-    *out = (GgufArray){e->value, e->n};
+    *out = (GgufArray){e->value, e->n, g->end};
     return ERR_OK;
 }
 
@@ -785,12 +810,11 @@ static const unsigned char *next(GgufArray *a, size_t n)
 
 bool gguf_next_string(GgufArray *a, GgufText *out)
 {
-    const unsigned char *p = next(a, 8);
-
-    if (p == NULL)
+    /* A string before this one may have grown over it. */
+    if (a->n == 0 || a->end - a->at < STRING_MIN_BYTES || !string_at(a->at, a->end, out))
         return false;
-    *out = (GgufText){(const char *)p + 8, (size_t)load(p, 8)};
-    a->at += out->n;
+    a->n--;
+    a->at += STRING_MIN_BYTES + out->n;
     return true;
 }
 

@@ -58,8 +58,9 @@ typedef struct {
 
 /* Elements of an array of the metadata; lives as long as its Gguf. */
 typedef struct {
-    const unsigned char *at; /* the next one; any alignment */
-    size_t n;                /* still to come */
+    const unsigned char *at;  /* the next one; any alignment */
+    size_t n;                 /* still to come */
+    const unsigned char *end; /* of the file */
 } GgufArray;
 
 typedef struct Gguf Gguf;
@@ -114,8 +115,9 @@ ErrCode gguf_string(const Gguf *g, const char *key, GgufText *out, bool *found, 
 ErrCode gguf_array(const Gguf *g, const char *key, GgufMeta element, GgufArray *out, bool *found,
                    Err *err) ERR_CHECK;
 
-/* Takes the next element of an array of strings, I32, U32 or F32; false when none is left. Nothing
- * is copied: a string lies in the file. */
+/* Takes the next element of an array of strings, I32, U32 or F32; false when none is left (or when
+ * the file was changed under us and a string would lead out of it). Nothing is copied: a string
+ * lies in the file. */
 bool gguf_next_string(GgufArray *a, GgufText *out);
 bool gguf_next_i32(GgufArray *a, int32_t *out);
 bool gguf_next_u32(GgufArray *a, uint32_t *out);

@@ -30,6 +30,7 @@ static const struct {
     const char *name;
     Activation activation;
 } activations[] = {
+    /* The first is that of a file that names none. */
     {"gelu_new", ACT_GELU_TANH}, {"gelu_fast", ACT_GELU_TANH}, {"gelu_pytorch_tanh", ACT_GELU_TANH},
     {"gelu", ACT_GELU_ERF},      {"relu", ACT_RELU},           {"silu", ACT_SILU},
     {"tanh", ACT_TANH},
@@ -46,7 +47,9 @@ static const char *found(char *out, size_t size, const json_t *v)
     case JSON_ARRAY:
         return "a list";
     case JSON_STRING:
-        (void)snprintf(out, size, "\"%s\"", json_string_value(v));
+        (void)snprintf(
+            out, size, "\"%s\"%s", json_string_value(v),
+            strlen(json_string_value(v)) < json_string_length(v) ? " with a NUL behind it" : "");
         return out;
     case JSON_INTEGER:
         (void)snprintf(out, size, "%lld", (long long)json_integer_value(v));
@@ -104,6 +107,13 @@ static ErrCode read_bool(const Fields *f, const char *key, bool missing, bool *o
     return ERR_OK;
 }
 
+/* Whether v is this text, and does not go on behind a NUL. */
+static bool is_text(const json_t *v, const char *text)
+{
+    return json_is_string(v) && json_string_length(v) == strlen(text) &&
+           strcmp(json_string_value(v), text) == 0;
+}
+
 /* "gpt2" is not enough: models with code of their own say it too, and mean another forward pass. */
 static ErrCode check_classes(const Fields *f)
 {
@@ -114,7 +124,7 @@ static ErrCode check_classes(const Fields *f)
 
     if (!json_is_string(type))
         return wrong(f, ERR_FORMAT, "model_type", type, "\"gpt2\"");
-    if (strcmp(json_string_value(type), "gpt2") != 0)
+    if (!is_text(type, "gpt2"))
         return wrong(f, ERR_UNSUPPORTED, "model_type", type, "\"gpt2\"");
     if (is_given(map))
         return wrong(f, ERR_UNSUPPORTED, "auto_map", map, "none: the model brings its own code");
@@ -124,8 +134,8 @@ static ErrCode check_classes(const Fields *f)
         const json_t *v = json_array_get(list, i);
         bool ok = false;
 
-        for (size_t k = 0; json_is_string(v) && k < sizeof known / sizeof known[0]; k++)
-            ok = ok || strcmp(json_string_value(v), known[k]) == 0;
+        for (size_t k = 0; k < sizeof known / sizeof known[0]; k++)
+            ok = ok || is_text(v, known[k]);
         if (!ok)
             return wrong(f, json_is_string(v) ? ERR_UNSUPPORTED : ERR_FORMAT, "architectures", v,
                          "GPT2LMHeadModel");
@@ -159,9 +169,8 @@ static ErrCode read_activation(const Fields *f, Gpt2Config *c)
 
     if (is_given(v) && !json_is_string(v))
         return wrong(f, ERR_FORMAT, "activation_function", v, "a string");
-    const char *name = is_given(v) ? json_string_value(v) : "gelu_new";
     for (size_t i = 0; i < sizeof activations / sizeof activations[0]; i++)
-        if (strcmp(name, activations[i].name) == 0) {
+        if (is_given(v) ? is_text(v, activations[i].name) : i == 0) {
             c->activation = activations[i].activation;
             c->activation_name = activations[i].name;
             return ERR_OK;
@@ -223,9 +232,6 @@ static ErrCode add_eos(const Fields *f, Gpt2Config *c, const char *key, const js
     for (int i = 0; i < c->n_eos; i++)
         if (c->eos_ids[i] == (int)id)
             return ERR_OK;
-    if (c->n_eos == GPT2_MAX_EOS)
-        return err_set(f->err, ERR_LIMIT, "%s: %s has more than %d ids", f->what, key,
-                       (int)GPT2_MAX_EOS);
     c->eos_ids[c->n_eos++] = (int)id;
     return ERR_OK;
 }
@@ -239,6 +245,10 @@ static ErrCode set_eos(const Fields *f, Gpt2Config *c, const char *key, const js
         return ERR_OK;
     if (!json_is_array(v))
         return add_eos(f, c, key, v);
+    /* Before any is looked at: each that is ignored is a line of the log. */
+    if (json_array_size(v) > GPT2_MAX_EOS)
+        return err_set(f->err, ERR_LIMIT, "%s: %s has more than %d ids", f->what, key,
+                       (int)GPT2_MAX_EOS);
     for (size_t i = 0; i < json_array_size(v); i++)
         if (add_eos(f, c, key, json_array_get(v, i)) != ERR_OK)
             return f->err->code;

@@ -17,10 +17,6 @@
 /* libFuzzer's name. Always 0. */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-/* Defined by a target that takes so many times as long as a parser in memory: in a hurry, replay.c
- * makes so many times fewer inputs for it. Odd. */
-extern const size_t fuzz_slowness __attribute__((weak));
-
 /* Ends the program, which is a finding, unless this holds. */
 #define FUZZ_CHECK(holds)                                                                          \
     do {                                                                                           \

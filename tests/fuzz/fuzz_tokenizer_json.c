@@ -2,8 +2,6 @@
  * bytes. */
 #include "tokenizer_fuzz.h"
 
-const size_t fuzz_slowness = 11; /* writes files and reads them */
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     need_folder("tokenizer.json", NULL);

@@ -2,8 +2,6 @@
  * NUL, in which a byte 1 stands for the tokens of all bytes; behind it the merges. */
 #include "tokenizer_fuzz.h"
 
-const size_t fuzz_slowness = 11; /* writes files and reads them */
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     const uint8_t *nul = size > 0 ? memchr(data, 0, size) : NULL;

@@ -9,19 +9,17 @@
 #include <dirent.h>
 #include <libgen.h>
 #include <signal.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "parser_rig.h"
 #include "quick.h"
 
-enum {
-    MAX_SEEDS = 256,
-    HEAD_BYTES = 4096, /* of a seed, that are damaged */
-    /* What all inputs of one kind that are made of one seed may have together: of large seeds only
-     * some are made. Half a kilobyte gets all of them even in a hurry. */
-    QUICK_BYTES = 2 << 20,
-    THOROUGH_BYTES = 16 << 20
-};
+enum { MAX_SEEDS = 256, HEAD_BYTES = 4096 /* of a seed, that are damaged */ };
+
+/* Processor time for all prefixes, and for all damages: when they would take more, only one of so
+ * many is made. */
+static const double quick_seconds = 0.5, thorough_seconds = 4.0;
 
 /* A fault is the sanitizer's to report; then it ends the program by SIGABRT, and say_where speaks.
  * Names and types are theirs. */
@@ -95,27 +93,48 @@ static void run_input(const unsigned char *input, size_t n)
     (void)LLVMFuzzerTestOneInput(guarded(input, n), n);
 }
 
-/* Runs the target with some inputs that are made of one seed. */
+/* Runs the target with the inputs of one kind that are made of one seed. */
 typedef void RunSeed(const char *path, const unsigned char *seed, size_t n);
+
+static size_t n_ways(void)
+{
+    return quick() ? 5 : N_DAMAGES;
+}
+
+static size_t head_of(size_t n)
+{
+    return n < HEAD_BYTES ? n : HEAD_BYTES;
+}
+
+/* What all prefixes and all damages would cost, from what whole seeds did. */
+static double prefixes_cost, damages_cost;
 
 static void run_whole(const char *path, const unsigned char *seed, size_t n)
 {
     now("# the input was %s\n", path);
     run_input(seed, n);
+
+    const clock_t start = clock(); /* the second time, when all is warm */
+
+    run_input(seed, n);
+
+    const double seconds = (double)(clock() - start) / CLOCKS_PER_SEC;
+
+    prefixes_cost += seconds * (double)n / 2;
+    damages_cost += seconds * (double)(head_of(n) * n_ways());
 }
 
-/* One of how many inputs of n_bytes each is made when there could be n_inputs. Odd, so that all the
- * ways of damage take turns. */
-static size_t step_of(size_t n_inputs, size_t n_bytes)
+/* One of how many inputs is made. Odd, so that all ways of damage take turns. */
+static size_t step_of(double cost)
 {
-    const size_t step = n_inputs * n_bytes / (quick() ? QUICK_BYTES : THOROUGH_BYTES) | 1;
-
-    return quick() && &fuzz_slowness != NULL ? step * fuzz_slowness : step;
+    return (size_t)(cost / (quick() ? quick_seconds : thorough_seconds)) | 1;
 }
 
 static void run_prefixes(const char *path, const unsigned char *seed, size_t n)
 {
-    for (size_t k = 0; k < n; k += step_of(n, n / 2)) {
+    const size_t step = step_of(prefixes_cost);
+
+    for (size_t k = n % step; k < n; k += step) {
         now("# the input was the first %zu bytes of %s\n", k, path);
         run_input(seed, k);
     }
@@ -126,12 +145,12 @@ static void run_prefixes(const char *path, const unsigned char *seed, size_t n)
 static void run_damages(const char *path, const unsigned char *seed, size_t n)
 {
     static unsigned char damaged[MAX_FILE];
-    const size_t head = n < HEAD_BYTES ? n : HEAD_BYTES, n_ways = quick() ? 5 : N_DAMAGES;
+    const size_t step = step_of(damages_cost);
 
     assert_true(n <= sizeof damaged);
     memcpy(damaged, seed, n);
-    for (size_t k = 0; k < head * n_ways; k += step_of(head * n_ways, n)) {
-        const size_t i = k / n_ways, way = k % n_ways;
+    for (size_t k = n % step; k < head_of(n) * n_ways(); k += step) {
+        const size_t i = k / n_ways(), way = k % n_ways();
 
         damaged[i] = damage(seed[i], (int)(quick() && way == 4 ? 4 + i % 8 : way));
         now("# the input was %s with byte %zu made 0x%02x\n", path, i, damaged[i]);
@@ -149,16 +168,23 @@ static void run_file(const char *path, RunSeed *run)
     free(seed);
 }
 
+static void each_seed(RunSeed *run)
+{
+    for (size_t i = 0; i < n_seeds; i++)
+        run_file(seed_paths[i], run);
+    (void)fflush(stdout);
+}
+
+static const char *note(double cost)
+{
+    static char text[64];
+
+    (void)snprintf(text, sizeof text, " (one in %zu, for time)", step_of(cost));
+    return step_of(cost) > 1 ? text : "";
+}
+
 int main(int argc, char **argv)
 {
-    static const struct {
-        const char *name;
-        RunSeed *run;
-    } kinds[] = {
-        {"every seed", run_whole},
-        {"every prefix of every seed", run_prefixes},
-        {"every byte of every seed's head, damaged", run_damages},
-    };
     static const int signals[] = {SIGABRT, SIGSEGV, SIGBUS, SIGFPE, SIGILL};
 
     for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++)
@@ -168,13 +194,14 @@ int main(int argc, char **argv)
     if (argc > 1)
         return 0;
     find_seeds(basename(argv[0]));
-    (void)printf("1..%zu\n", sizeof kinds / sizeof kinds[0]);
-    for (size_t k = 0; k < sizeof kinds / sizeof kinds[0]; k++) {
-        for (size_t i = 0; i < n_seeds; i++)
-            run_file(seed_paths[i], kinds[k].run);
-        (void)printf("ok %zu - %s\n", k + 1, kinds[k].name);
-        (void)fflush(stdout);
-    }
+    (void)printf("1..3\n");
+    each_seed(run_whole);
+    (void)printf("ok 1 - every seed\n");
+    each_seed(run_prefixes);
+    (void)printf("ok 2 - every prefix of every seed%s\n", note(prefixes_cost));
+    each_seed(run_damages);
+    (void)printf("ok 3 - every byte of every seed's head, damaged in %zu ways%s\n", n_ways(),
+                 note(damages_cost));
     now("%s", ""); /* what leaked was not the last input's, or not surely */
     return 0;
 }

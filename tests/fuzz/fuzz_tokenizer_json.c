@@ -2,11 +2,10 @@
  * bytes. */
 #include "tokenizer_fuzz.h"
 
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     need_folder("tokenizer.json", NULL);
     write_json("tokenizer.json", data, size);
-    load_and_check(data, size);
+    load_and_check(folder, data, size);
     return 0;
 }

@@ -11,6 +11,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     need_folder("vocab.json", "merges.txt");
     write_json("vocab.json", data, n);
     write_bytes("merges.txt", nul != NULL ? nul + 1 : data, n_merges);
-    load_and_check(data, size);
+    load_and_check(folder, data, size);
     return 0;
 }

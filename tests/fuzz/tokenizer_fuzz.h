@@ -188,12 +188,12 @@ static inline void check_merges(const Tokenizer *t)
     free(joined);
 }
 
-/* Loads the folder; what is accepted also encodes the input itself. */
-static inline void load_and_check(const uint8_t *data, size_t size)
+/* Loads the folder or a file in it; what is accepted also encodes the input itself. */
+static inline void load_and_check(const char *path, const uint8_t *data, size_t size)
 {
     Tokenizer *t = NULL;
     Err err = {ERR_OK, ""};
-    const ErrCode code = tokenizer_load(&t, folder, &err);
+    const ErrCode code = tokenizer_load(&t, path, &err);
 
     if (code != ERR_OK) {
         FUZZ_CHECK(t == NULL);

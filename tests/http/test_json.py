@@ -57,11 +57,18 @@ def check_answer(what, got, status):
     check(all(ord(c) >= 32 for c in answer["message"]) and len(answer["message"].encode()) < 600, (what, answer))
 
 
+def has_long_number(text):
+    """A request may not write a number in more than 128 characters (docs/contract.md); files may."""
+    return re.search(rb"[0-9.eE+-]{129}", text) is not None
+
+
 def check_refused(path, verdict, status):
     """No case is a whole request, so what is JSON is refused for its fields, with 422."""
     with Client(path) as client:
         for line, _, body in [c for c in CASES if c[1] == verdict]:
-            check_answer("json_cases.txt:%d" % line, client.post(body), status)
+            if b"\\uffff" in body and verdict == "r":
+                continue  # two keys that are one to a file, and both unknown to a request
+            check_answer("json_cases.txt:%d" % line, client.post(body), 400 if has_long_number(body) else status)
 
 
 for path in ("/execute", "/cancel"):
@@ -80,7 +87,9 @@ def unknown_field():
     with Client("/execute") as client:
         for line, verdict, text in CASES:
             # Inside the request one level less is left; a cut-off string may find its end behind itself.
-            if verdict in "yi" and text.count(b"[") + text.count(b"{") < 31:
+            if has_long_number(text):
+                check_answer("json_cases.txt:%d" % line, client.post(in_a_field(text)), 400)
+            elif verdict in "yi" and text.count(b"[") + text.count(b"{") < 31:
                 status, _, answer = client.post(in_a_field(text))
                 equal(status, 400, "json_cases.txt:%d" % line)
                 equal([e["field"] for e in json.loads(answer)["errors"]], ["job_id"], "json_cases.txt:%d" % line)
@@ -117,7 +126,7 @@ for name, body in DEEP_AND_LONG:
 
 LONG_BUT_JSON = [
     ("an integer of 2 million digits is out of every range", b'{"job_id":"","seed":' + b"9" * (LIMIT - 30) + b"}", 400),
-    ("a fraction of 2 million digits is one", b'{"job_id":1,"more":0.' + b"3" * (LIMIT - 30) + b"}", 422),
+    ("a fraction of 2 million digits is too long", b'{"job_id":1,"more":0.' + b"3" * (LIMIT - 30) + b"}", 400),
     ("a key of 2 MiB is ignored", b'{"' + b"k" * (LIMIT - 30) + b'":1}', 422),
     ("2 MiB of white space", b"[" + b" " * (LIMIT - 2) + b"]", 422),
     ("a string of a million escapes", b'"' + b"\\n" * (LIMIT // 2 - 1) + b'"', 422),

@@ -391,6 +391,8 @@ static const Answer answers[] = {
     {"garbage", FAKE_CLOSES, "hello world\r\n\r\n", 0, "is not HTTP/1.1"},
     {"garbage, kept open", FAKE_STAYS, "SSH-2.0-x\r\n", 0, "is not HTTP/1.1"},
     {"no status", FAKE_STAYS, "HTTP/1.1 abc OK\r\n\r\n", 0, "is not HTTP/1.1"},
+    {"HTTP/2.0", FAKE_STAYS, "HTTP/2.0 200 OK\r\n\r\n", 0, "is not HTTP/1.1"},
+    {"HTTP/0.9", FAKE_STAYS, "HTTP/0.9 200 OK\r\n\r\n", 0, "is not HTTP/1.1"},
     {"status of two digits", FAKE_STAYS, "HTTP/1.1 20 OK\r\n\r\n", 0, "is not HTTP/1.1"},
     {"status 000", FAKE_STAYS, "HTTP/1.1 000 OK\r\n\r\n", 0, "is not HTTP/1.1"},
     {"status 600", FAKE_STAYS, "HTTP/1.1 600 OK\r\n\r\n", 0, "is not HTTP/1.1"},

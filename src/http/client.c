@@ -59,12 +59,12 @@ static bool is_interim(const llhttp_t *parser)
     return parser->status_code / 100 == 1 && parser->status_code != 101;
 }
 
-/* llhttp takes any number as status. */
+/* llhttp takes HTTP/0.9 and 2.0, and any number as status. */
 static int on_headers_complete(llhttp_t *parser)
 {
     HttpPost *p = parser->data;
 
-    if (parser->status_code < 100 || parser->status_code > 599)
+    if (parser->http_major != 1 || parser->status_code < 100 || parser->status_code > 599)
         return HPE_USER;
     if (!is_interim(parser))
         p->status = parser->status_code;

@@ -179,10 +179,10 @@ typedef struct {
 static Text next_line(Text *t)
 {
     const char *lf = memchr(t->at, '\n', (size_t)(t->end - t->at));
-    Text line = {t->at, lf};
+    Text line;
 
     FUZZ_CHECK(lf != NULL && lf > t->at && lf[-1] == '\r');
-    line.end = lf - 1;
+    line = (Text){t->at, lf - 1};
     t->at = lf + 1;
     for (const char *c = line.at; c < line.end; c++)
         FUZZ_CHECK((unsigned char)*c >= ' ' && *c != 0x7f);
@@ -203,7 +203,7 @@ static Head read_head(Text *t)
 
     FUZZ_CHECK(begins(line, "HTTP/1.1 ") && line.end - line.at > 13 && line.at[12] == ' ');
     h.status = atoi(line.at + 9);
-    while ((line = next_line(t)).at < line.end) {
+    for (line = next_line(t); line.at < line.end; line = next_line(t)) {
         FUZZ_CHECK(memchr(line.at, ':', (size_t)(line.end - line.at)) != NULL);
         FUZZ_CHECK(!begins(line, "Content-Length: ") || (h.length == -1 && !h.is_chunked));
         if (begins(line, "Content-Length: "))

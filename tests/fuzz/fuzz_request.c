@@ -3,10 +3,12 @@
  *
  * What is accepted keeps every range of the contract (5.2); what is refused is answered with valid
  * JSON in one of its two shapes (5.3 and 8), of a size that no request can inflate. Blanks around
- * the body and a backend that has nothing against it change nothing. */
+ * the body and a backend that has nothing against it change nothing. The JSON library, asked alone,
+ * reads the same texts, and refuses the same bodies, but for integers that it cannot hold. */
 #include "fuzz.h"
 
 #include <math.h>
+#include <stdbool.h>
 
 #include "common/text.h"
 #include "worker/request.h"
@@ -110,6 +112,45 @@ static void check_answer(int status, const JsonBuf *answer)
     json_decref(root);
 }
 
+static void check_same_text(BackendText t, const json_t *want)
+{
+    FUZZ_CHECK(json_is_string(want) && json_string_length(want) == t.n_bytes);
+    FUZZ_CHECK(memcmp(json_string_value(want), t.text, t.n_bytes) == 0);
+}
+
+/* A run of digits and the like, long enough for an integer that the library refuses, or one that is
+ * refused for its length. */
+static bool has_long_number(const char *body, size_t n)
+{
+    size_t run = 0;
+
+    for (size_t i = 0; i < n && run < 19; i++)
+        run = body[i] != '\0' && strchr("0123456789.eE+-", body[i]) != NULL ? run + 1 : 0;
+    return run >= 19;
+}
+
+/* What request_parse made of the body, beside what the library alone makes of it. r: NULL unless
+ * accepted. */
+static void check_against_library(const char *body, size_t n, int status, const Request *r)
+{
+    Err err = {.code = ERR_OK};
+    json_t *root = json_parse(body, n, "body", &err);
+    const json_t *stop = json_object_get(root, "stop");
+
+    FUZZ_CHECK(root != NULL || status == 400 || has_long_number(body, n));
+    if (root != NULL && !json_is_object(root))
+        FUZZ_CHECK(status == 422 || has_long_number(body, n));
+    if (root != NULL && r != NULL) {
+        check_same_text(r->job_id, json_object_get(root, "job_id"));
+        check_same_text(r->run.prompt, json_object_get(root, "prompt"));
+        FUZZ_CHECK(r->run.max_tokens == json_integer_value(json_object_get(root, "max_tokens")));
+        FUZZ_CHECK((size_t)r->run.n_stops == json_array_size(stop));
+        for (int i = 0; i < r->run.n_stops; i++)
+            check_same_text(r->run.stops[i], json_array_get(stop, (size_t)i));
+    }
+    json_decref(root);
+}
+
 static int parse(const char *body, size_t n, Backend *backend)
 {
     JsonBuf answer = {.data = NULL};
@@ -120,10 +161,12 @@ static int parse(const char *body, size_t n, Backend *backend)
         check_request(&r);
         FUZZ_CHECK(backend == NULL ||
                    r.run.prompt.n_bytes <= (size_t)backend->ops->info(backend)->n_ctx);
+        check_against_library(body, n, status, &r);
         request_free(&r);
     } else {
         FUZZ_CHECK(status == 400 || status == 422);
         check_answer(status, &answer);
+        check_against_library(body, n, status, NULL);
     }
     json_buf_free(&answer);
     return status;

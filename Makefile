@@ -28,8 +28,10 @@ HARDEN := -fstack-protector-strong -fPIE
 ifeq ($(findstring -O0,$(OPT)),)
 HARDEN += -D_FORTIFY_SOURCE=2
 endif
+# How much is said to a debugger: -g1, lines and functions, is enough for reports and compiles a quarter faster.
+DEBUG ?= -g
 SAN ?=
-CFLAGS_ALL = -std=c11 -D_GNU_SOURCE $(OPT) -g -ffp-contract=off -fno-math-errno $(WARN) $(HARDEN) $(SAN) \
+CFLAGS_ALL = -std=c11 -D_GNU_SOURCE $(OPT) $(DEBUG) -ffp-contract=off -fno-math-errno $(WARN) $(HARDEN) $(SAN) \
              -Isrc -isystem $(LLHTTP_INC) $(DEPS_CFLAGS) -DLLHTTP_STRICT_MODE=1 \
              -DLLORCH_VERSION='"$(VERSION)"' $(CFLAGS)
 LDFLAGS_ALL = -pie -Wl,-z,relro,-z,now $(SAN) $(LDFLAGS)
@@ -49,7 +51,7 @@ TEST_LIBS ?= $(shell pkg-config --libs cmocka)
 TEST_LDFLAGS_test_alloc := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=free,--wrap=mmap,--wrap=munmap
 TEST_LDFLAGS_test_determinism := -Wl,--wrap=kv_cache_write
 
-.PHONY: all check check-tree bench bench-save bench-compare asan ubsan sanitize clang arm64 tidy format install uninstall clean help tests
+.PHONY: all check check-unit check-tree bench bench-save bench-compare asan ubsan sanitize clang arm64 tidy format install uninstall clean help tests
 .DEFAULT_GOAL := all
 
 all: build/llorch-cpud ## build the program: build/llorch-cpud
@@ -82,7 +84,7 @@ $(BUILD)/%.o: %.c
 # llhttp comes as source from the distribution; its warnings are not ours.
 $(BUILD)/llhttp/%.o: $(LLHTTP_DIR)/%.c
 	@mkdir -p $(@D)
-	$(CC) -std=c11 $(OPT) -g $(HARDEN) $(SAN) -w -I$(LLHTTP_INC) -DLLHTTP_STRICT_MODE=1 -c -o $@ $<
+	$(CC) -std=c11 $(OPT) $(DEBUG) $(HARDEN) $(SAN) -w -I$(LLHTTP_INC) -DLLHTTP_STRICT_MODE=1 -c -o $@ $<
 
 $(TEST_HELP): $(BUILD)/tests/check.o
 	@rm -f $@
@@ -101,18 +103,21 @@ check: tests ## run all tests; T=name runs one (make check T=checkpoint_02)
 	@BUILD=$(BUILD) tests/run $(T)
 
 asan: ## all tests under the address sanitizer (leaks included)
-	$(MAKE) check VARIANT=asan SAN="-fsanitize=address -fno-omit-frame-pointer" OPT="-O1"
+	$(MAKE) check VARIANT=asan DEBUG=-g1 SAN="-fsanitize=address -fno-omit-frame-pointer" OPT="-O1"
 
 # Both cost more time than the bounds of the tests allow for.
 sanitize: ## all tests under both sanitizers at once
-	LLORCH_TEST_SLOW=3 $(MAKE) check VARIANT=sanitize OPT="-O1" \
+	LLORCH_TEST_SLOW=3 $(MAKE) check VARIANT=sanitize DEBUG=-g1 OPT="-O1" \
 	  SAN="-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer"
 
 ubsan: ## all tests under the undefined-behaviour sanitizer
-	$(MAKE) check VARIANT=ubsan SAN="-fsanitize=undefined -fno-sanitize-recover=all" OPT="-O1"
+	$(MAKE) check VARIANT=ubsan DEBUG=-g1 SAN="-fsanitize=undefined -fno-sanitize-recover=all" OPT="-O1"
 
 clang: ## all tests, built with clang
-	$(MAKE) check VARIANT=clang CC=clang
+	$(MAKE) check VARIANT=clang CC=clang DEBUG=-g1
+
+check-unit: tests ## all tests of the running program inside the sandbox of deploy/systemd (as root, minutes)
+	LLORCH_TEST_ALL=1 LLORCH_TEST_LIMIT=1800 BUILD=$(BUILD) tests/run test_systemd
 
 check-tree: ## the rules of the source tree and of the documents alone
 	@tests/run check_
@@ -122,7 +127,7 @@ ARM64_ROOT := build/arm64-root
 arm64: ## all C tests, built for aarch64 and run under qemu-user
 	tools/arm64_root $(ARM64_ROOT)
 	LLORCH_TEST_LIMIT=600 LLORCH_RUNNER="qemu-aarch64 -L /usr/aarch64-linux-gnu -E LD_LIBRARY_PATH=$(ARM64_ROOT)/usr/lib/aarch64-linux-gnu" \
-	$(MAKE) check VARIANT=arm64 CC=aarch64-linux-gnu-gcc TEST_LIBS=-lcmocka \
+	$(MAKE) check VARIANT=arm64 CC=aarch64-linux-gnu-gcc DEBUG=-g1 TEST_LIBS=-lcmocka \
 	  DEPS_CFLAGS="-isystem $(ARM64_ROOT)/usr/include -isystem $(ARM64_ROOT)/usr/include/aarch64-linux-gnu" \
 	  DEPS_LIBS="-L$(ARM64_ROOT)/usr/lib/aarch64-linux-gnu -levent_core -ljansson"
 

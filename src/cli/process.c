@@ -4,11 +4,14 @@
 #include "cli/process.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <sched.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -104,4 +107,17 @@ ErrCode process_lock_memory(Err *err)
         "%" PRIu64 " KiB: raise it (ulimit -l, LimitMEMLOCK= of a service) or give the "
         "process CAP_IPC_LOCK",
         (mapped_bytes() + 1023) / 1024, strerror(error), (uint64_t)limit.rlim_cur / 1024);
+}
+
+void process_forbid_core_dumps(void)
+{
+    const struct rlimit none = {.rlim_cur = 0, .rlim_max = 0};
+    const int filter = open("/proc/self/coredump_filter", O_WRONLY | O_CLOEXEC);
+    const bool no_memory = filter >= 0 && write(filter, "0\n", 2) == 2;
+
+    if (filter >= 0)
+        (void)close(filter);
+    if (!no_memory)
+        (void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+    (void)setrlimit(RLIMIT_CORE, &none);
 }

@@ -1,5 +1,5 @@
 /* cli/process.h: what the system is asked to do for this process: keep it on one processor, keep
- * its memory.
+ * its memory, and keep that out of core files.
  *
  * May include: common. */
 #ifndef LLORCH_CLI_PROCESS_H
@@ -21,5 +21,11 @@ void process_cpu_name(char out[PROCESS_CPU_NAME_BYTES]);
  * what comes later, such as the bodies of requests, is ordinary memory, so that it cannot fail by
  * the limit. Errors: ERR_MEMORY, with the limit and what to do about it. */
 ErrCode process_lock_memory(Err *err) ERR_CHECK;
+
+/* A core file would hold prompts: none is written, and one that the system pipes to a program all
+ * the same (such programs are not bound by the limit), or that a debugger makes by the same rules,
+ * holds registers but no memory. Where the system does not let the process choose, it becomes
+ * undumpable, which hides it from debuggers of its own user as well. */
+void process_forbid_core_dumps(void);
 
 #endif

@@ -2,7 +2,6 @@
  *
  * May include: common, backend, worker. */
 #include <fcntl.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include "backend/cpu_backend.h"
@@ -24,14 +23,6 @@ static void open_standard_streams(void)
     while (fd >= 0 && fd <= STDERR_FILENO);
     if (fd >= 0)
         close(fd);
-}
-
-/* A core file would hold prompts. */
-static void forbid_core_dumps(void)
-{
-    const struct rlimit none = {.rlim_cur = 0, .rlim_max = 0};
-
-    (void)setrlimit(RLIMIT_CORE, &none);
 }
 
 static Backend *load_cpu(void *ctx, bool (*progress)(void *, double), void *progress_ctx, Err *err)
@@ -72,7 +63,8 @@ int cli_serve(int argc, char **argv)
     if (o.cpu != SERVE_ANY_CPU && process_pin(o.cpu, &err) != ERR_OK)
         return cli_fail(&err);
     open_standard_streams();
-    forbid_core_dumps();
+    if (!o.core_dumps)
+        process_forbid_core_dumps();
     mapped_file_guard();
     log_init(o.log_level, o.worker.worker_id);
     o.worker.load = load_cpu;

@@ -37,6 +37,7 @@ typedef enum {
     OPT_NO_PREFIX_CACHE,
     OPT_CPU,
     OPT_MLOCK,
+    OPT_CORE_DUMPS,
     OPT_LOG_LEVEL,
     OPT_HELP,
     OPT_VERSION
@@ -63,6 +64,7 @@ static const struct option long_options[] = {
     {"no-prefix-cache", no_argument, NULL, OPT_NO_PREFIX_CACHE},
     {"cpu", required_argument, NULL, OPT_CPU},
     {"mlock", no_argument, NULL, OPT_MLOCK},
+    {"core-dumps", no_argument, NULL, OPT_CORE_DUMPS},
     {"log-level", required_argument, NULL, OPT_LOG_LEVEL},
     {"help", no_argument, NULL, OPT_HELP},
     {"version", no_argument, NULL, OPT_VERSION},
@@ -97,6 +99,7 @@ static const char help_text[] =
     "  --no-prefix-cache          compute every prompt whole: reuse nothing of the job before\n"
     "  --cpu N                    run on this processor only (any)\n"
     "  --mlock                    lock the model and all buffers in memory\n"
+    "  --core-dumps               leave core files as the system has them (none: they hold prompts)\n"
     "  --log-level LEVEL          debug, info, warn, error or off (info)\n"
     "  --version, --help\n"
     "\n"
@@ -206,6 +209,9 @@ static ErrCode apply(ServeOptions *o, int option, const char *text, Err *err)
         return cli_parse_i32("--cpu", text, 0, MAX_INT_OPTION, &o->cpu, err);
     case OPT_MLOCK:
         o->mlock = true;
+        return ERR_OK;
+    case OPT_CORE_DUMPS:
+        o->core_dumps = true;
         return ERR_OK;
     default:
         return parse_log_level(text, &o->log_level, err);

@@ -24,6 +24,7 @@ typedef struct {
     bool no_prefix_cache;
     int cpu; /* the one to run on; SERVE_ANY_CPU */
     bool mlock;
+    bool core_dumps; /* as the system has them; otherwise none, since they would hold prompts */
     bool help, version;          /* asked for: everything else was not looked at */
     char name[SERVE_NAME_BYTES]; /* of the model, when no --model-name gave one */
 } ServeOptions;

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """`verify --save` and `--compare` on the command line: files, reports, exit statuses. No server is started."""
+# Runs beside others: nothing here measures time.
 import json
 import os
 import subprocess

@@ -3,6 +3,7 @@
 
 usage: tests/http/test_cli.py      (LLORCH_BIN: the program, build/llorch-cpud; from the root of the repository)
 """
+# Runs beside others: nothing here measures time.
 import base64
 import ctypes
 import json

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """`verify --determinism` on the command line: table, JSON, exit statuses, files. No server is started."""
+# Runs beside others: nothing here measures time.
 import json
 import os
 import re

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """`diff` on the command line: what it prints, its JSON, its page, its exit statuses. No server is started."""
+# Runs beside others: nothing here measures time.
 import json
 import math
 import os

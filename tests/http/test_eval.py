@@ -4,6 +4,7 @@ table, its refusals.
 
 usage: tests/http/test_eval.py [CASE...]      (LLORCH_TEST_QUICK: without the long texts)
 """
+# Runs beside others: nothing here measures time.
 import json
 import math
 import os

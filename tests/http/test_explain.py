@@ -4,6 +4,7 @@ refusals.
 
 usage: tests/http/test_explain.py [CASE...]
 """
+# Runs beside others: nothing here measures time.
 import json
 import math
 import os

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """Model files of every form, served and used by the other commands: quantize, pack, shared memory, fast starts, wrong files."""
+# Runs beside others: nothing here measures time.
 import gzip
 import json
 import os
@@ -177,7 +178,7 @@ def shared_weights():
     check(file_kb > 1.5 * private_kb - 4096, "the file is too small to tell")
     seen = four_workers(model)
     for whole, mapped in seen:
-        equal(mapped["Private_Dirty"], 0)  # no page of the file was copied
+        equal(mapped["Anonymous"], 0)  # no page of the file was copied
         check(mapped["Rss"] > 0.8 * file_kb, mapped)  # and the prompt did read it
         check(whole["Private_Dirty"] <= private_kb, (whole, private_kb))
     shares = sum(mapped["Pss"] for _, mapped in seen)

@@ -861,13 +861,6 @@ def closed_streams():
         equal(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), 0)
 
 
-@suite.case("core files are off: they would hold prompts")
-def core_files():
-    with open("/proc/%d/limits" % suite.real().pid, encoding="ascii") as file:
-        line = next(l for l in file if l.startswith("Max core file size"))
-    check(re.search(r"\s0\s+0\s", line), line)
-
-
 @suite.case("one thread from the first moment: while loading, in the callback, while draining")
 def one_thread():
     with PoolManager(200, delay=0.3) as pool:

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """Requests that must be refused, over the wire: contract 5.2, 5.3, 7 and 8. test_request.c has the finer grid."""
+# Runs beside others: nothing here measures time.
 import json
 import re
 import sys

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """`verify` and `capture` on the command line: rows, verdicts, exit statuses, files. No server is started."""
+# Runs beside others: nothing here measures time.
 import json
 import math
 import os

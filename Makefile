@@ -49,9 +49,15 @@ TEST_HELP := $(BUILD)/tests/check.a
 TEST_LIBS ?= $(shell pkg-config --libs cmocka)
 # Linker flags of single test programs: TEST_LDFLAGS_<name>.
 TEST_LDFLAGS_test_alloc := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=free,--wrap=mmap,--wrap=munmap
+TEST_LDFLAGS_test_worker_faults := $(TEST_LDFLAGS_test_alloc),--wrap=listen,--wrap=log_line,--wrap=clock_now_ns,--wrap=clock_now_ms
 TEST_LDFLAGS_test_determinism := -Wl,--wrap=kv_cache_write
 
-.PHONY: all check check-unit check-tree bench bench-save bench-compare asan ubsan sanitize clang arm64 tidy format install uninstall clean help tests
+# Fuzz targets: replay_NAME runs one over its seeds, fuzz_NAME is one with libFuzzer.
+FUZZ_NAMES := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+REPLAYS    := $(FUZZ_NAMES:%=$(BUILD)/tests/replay_%)
+FUZZERS    := $(FUZZ_NAMES:%=$(BUILD)/tests/fuzz_%)
+
+.PHONY: all check check-unit check-tree coverage fuzz fuzz-check fuzzers replays bench bench-save bench-compare asan ubsan sanitize clang arm64 tidy format install uninstall clean help tests
 .DEFAULT_GOAL := all
 
 all: build/llorch-cpud ## build the program: build/llorch-cpud
@@ -92,23 +98,58 @@ $(TEST_HELP): $(BUILD)/tests/check.o
 
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(TEST_HELP) $(LIB)
 	$(CC) $(LDFLAGS_ALL) $(TEST_LDFLAGS_$*) -o $@ $^ $(TEST_LIBS) $(LIBS)
-.PRECIOUS: $(BUILD)/tests/%.o
+
+$(BUILD)/tests/replay_%: $(BUILD)/tests/fuzz/fuzz_%.o $(BUILD)/tests/fuzz/replay.o $(LIB)
+	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(TEST_LIBS) $(LIBS)
+
+$(BUILD)/tests/fuzz_%: $(BUILD)/tests/fuzz/fuzz_%.o $(LIB)
+	$(CC) $(LDFLAGS_ALL) -fsanitize=fuzzer -o $@ $^ $(LIBS)
+
+$(BUILD)/tests/fuzz/replay.o: FILE_FLAGS := -Itests
+.PRECIOUS: $(BUILD)/tests/%.o $(BUILD)/tests/fuzz/%.o
 
 # A backend without a model for the tests of the worker; tests/http starts stub_worker where timing matters.
-$(addprefix $(BUILD)/tests/,checkpoint_00_foundation test_request stub_worker): $(BUILD)/tests/stub_backend.o
+$(addprefix $(BUILD)/tests/,checkpoint_00_foundation test_request test_worker_faults stub_worker): $(BUILD)/tests/stub_backend.o
 
-tests: $(TEST_BINS) $(BUILD)/tests/stub_worker all ## build the program and every test
+# Preloaded into the real program by tests/http/test_faults.py. Sanitizers bring functions of their own, so not with them.
+FAULT_SHIM := $(if $(SAN),,$(BUILD)/tests/fault_shim.so)
+$(BUILD)/tests/fault_shim.so: tests/fault_shim.c
+	@mkdir -p $(@D)
+	$(CC) -std=c11 -D_GNU_SOURCE -U_FORTIFY_SOURCE $(OPT) $(DEBUG) $(WARN) -Wno-missing-prototypes -Wno-pedantic -fPIC -shared -o $@ $< -ldl
+
+
+replays: $(REPLAYS)
+fuzzers: $(FUZZERS)
+
+# Where sanitizers see what a fuzz target does, its seeds are replayed as well.
+tests: $(TEST_BINS) $(if $(SAN),replays) $(BUILD)/tests/stub_worker $(FAULT_SHIM) all ## build the program and every test
 
 check: tests ## run all tests; T=name runs one (make check T=checkpoint_02)
-	@BUILD=$(BUILD) tests/run $(T)
+	@BUILD=$(BUILD) LLORCH_TEST_REPLAY=$(if $(SAN),1) tests/run $(T)
 
 asan: ## all tests under the address sanitizer (leaks included)
 	$(MAKE) check VARIANT=asan DEBUG=-g1 SAN="-fsanitize=address -fno-omit-frame-pointer" OPT="-O1"
 
 # Both cost more time than the bounds of the tests allow for.
+SANITIZE := address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 sanitize: ## all tests under both sanitizers at once
-	LLORCH_TEST_SLOW=3 $(MAKE) check VARIANT=sanitize DEBUG=-g1 OPT="-O1" \
-	  SAN="-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer"
+	LLORCH_TEST_SLOW=3 $(MAKE) check VARIANT=sanitize DEBUG=-g1 OPT="-O1" SAN="-fsanitize=$(SANITIZE)"
+
+fuzz-check: ## the seeds of every fuzz target, their prefixes and damages, under both sanitizers (seconds)
+	@$(MAKE) replays VARIANT=sanitize DEBUG=-g1 OPT="-O1" SAN="-fsanitize=$(SANITIZE)"
+	@BUILD=build/sanitize tests/run replay_
+
+FUZZ_CC ?= clang
+fuzz: ## fuzz each target for T seconds (60), or only F=name, with libFuzzer and both sanitizers
+	@$(MAKE) $(if $(F),$(F:%=build/fuzz/tests/fuzz_%),fuzzers) VARIANT=fuzz DEBUG=-g1 CC="$(FUZZ_CC)" OPT="-O1" \
+	  SAN="-fsanitize=fuzzer-no-link,$(SANITIZE)"
+	@tests/fuzz/run build/fuzz $(or $(T),60) $(F)
+
+# Of gcc, whose gcov reads it. Lines as they are written, nothing optimized away; gcc then warns of what it does not see.
+COVERAGE_CC ?= gcc
+coverage: ## line coverage of every parser by its fuzz targets and unit tests; fails below 90 % (minutes)
+	@$(MAKE) tests VARIANT=coverage CC="$(COVERAGE_CC)" OPT="-O0" SAN="--coverage" CFLAGS="-Wno-maybe-uninitialized"
+	@tests/fuzz/coverage build/coverage
 
 ubsan: ## all tests under the undefined-behaviour sanitizer
 	$(MAKE) check VARIANT=ubsan DEBUG=-g1 SAN="-fsanitize=undefined -fno-sanitize-recover=all" OPT="-O1"
@@ -179,4 +220,5 @@ clean: ## remove build/
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 
--include $(LIB_OBJ:.o=.d) $(BUILD)/tests/stub_backend.d $(BUILD)/tests/stub_worker.d $(BUILD)/src/main.d $(TEST_BINS:=.d) $(TEST_HELP:.a=.d)
+-include $(LIB_OBJ:.o=.d) $(BUILD)/tests/stub_backend.d $(BUILD)/tests/stub_worker.d $(BUILD)/src/main.d $(TEST_BINS:=.d) $(TEST_HELP:.a=.d) \
+  $(BUILD)/tests/fuzz/replay.d $(FUZZ_NAMES:%=$(BUILD)/tests/fuzz/fuzz_%.d)

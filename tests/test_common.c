@@ -19,6 +19,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/arena.h"
@@ -37,6 +38,29 @@ static void error_escapes_control_characters(void **state)
     assert_int_equal(err_set(&err, ERR_IO, "a\nb\x1b[31m\x7f%s", "\xc2\x9b"), ERR_IO);
     assert_int_equal(err.code, ERR_IO);
     assert_string_equal(err.msg, "a\\nb\\x1b[31m\\x7f\\xc2\\x9b");
+}
+
+/* A file name of some tensor must not end the line for a reader that knows U+2028, nor turn the
+ * rest of it around on a terminal. */
+static void error_escapes_what_ends_or_turns_a_line(void **state)
+{
+    Err err;
+
+    (void)state;
+    assert_int_equal(err_set(&err, ERR_IO, "%s",
+                             "a\xe2\x80\xa8"
+                             "b\xe2\x80\xa9"
+                             "c\xe2\x80\xae"
+                             "d\xe2\x81\xa6"),
+                     ERR_IO);
+    assert_string_equal(err.msg, "a\\xe2\\x80\\xa8"
+                                 "b\\xe2\\x80\\xa9"
+                                 "c\\xe2\\x80\\xae"
+                                 "d\\xe2\\x81\\xa6");
+    /* Their neighbours are characters like others. */
+    assert_int_equal(
+        err_set(&err, ERR_IO, "%s", "\xe2\x80\xa7\xe2\x80\xaf\xe2\x81\xa5\xe2\x81\xaa"), ERR_IO);
+    assert_string_equal(err.msg, "\xe2\x80\xa7\xe2\x80\xaf\xe2\x81\xa5\xe2\x81\xaa");
 }
 
 static void error_escapes_invalid_utf8(void **state)
@@ -401,6 +425,30 @@ static void clocks_run(void **state)
     assert_true(clock_now_ms() >= before / 1000000);
 }
 
+static void clock_formats_every_second(void **state)
+{
+    static const int64_t no_text[] = {-1, INT64_MIN, 253402300800, INT64_MAX};
+    static const int64_t edges[] = {0, 951782399, 951782400, 4107542400, 253402300799};
+    char text[CLOCK_ISO_BYTES], expected[CLOCK_ISO_BYTES];
+    uint64_t random = 1;
+
+    (void)state;
+    for (size_t i = 0; i < 20000; i++) {
+        random = random * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+        const time_t t = i < 5 ? edges[i] : (time_t)((random >> 11) % UINT64_C(253402300800));
+        struct tm tm;
+
+        assert_non_null(gmtime_r(&t, &tm));
+        assert_int_equal(strftime(expected, sizeof expected, "%Y-%m-%dT%H:%M:%SZ", &tm), 20);
+        clock_format_utc(text, t);
+        assert_string_equal(text, expected);
+    }
+    for (size_t i = 0; i < sizeof no_text / sizeof no_text[0]; i++) {
+        clock_format_utc(text, no_text[i]);
+        assert_string_equal(text, "0000-00-00T00:00:00Z");
+    }
+}
+
 /* Runs write_lines with standard error going to fd. */
 static void with_stderr(int fd, void (*write_lines)(void))
 {
@@ -465,6 +513,54 @@ static void log_line_is_one_json_object(void **state)
     json_decref(root);
 }
 
+static void write_plain_and_huge(void)
+{
+    static char big[5000];
+
+    memset(big, 'x', sizeof big - 1);
+    log_line(LOG_WARN, "m", "s:file", "a\nb", "i:id", 600LL, "b:yes", 1, "f:ratio", 0.5, "s:none",
+             (const char *)NULL, NULL);
+    log_line(LOG_WARN, "m", "s:a", big, "s:b", big, "s:c", big, "s:d", big, "s:e", big, NULL);
+    log_line(LOG_WARN, big, "s:a", "b", NULL);
+}
+
+/* Before log_init, which other cases call: also a line that is too long is one line. */
+static void plain_log_lines_end(void **state)
+{
+    char text[16384];
+    const char *line = text;
+
+    (void)state;
+    assert_true(captured(text, sizeof text, write_plain_and_huge) > 0);
+    assert_ptr_equal(
+        strstr(text, "llorch-cpud: warn: m (file a\\nb, id 600, yes true, ratio 0.5)\n"), text);
+    for (int i = 0; i < 3; i++) {
+        const char *end = strchr(line, '\n');
+
+        assert_non_null(end);
+        assert_true(end - line < 4096);
+        assert_int_equal(strncmp(line, "llorch-cpud: warn: ", 19), 0);
+        line = end + 1;
+    }
+    assert_int_equal(*line, '\0');
+}
+
+/* A message after which the worker's name does not fit any more. */
+static void write_long_message(void)
+{
+    char message[700], id[200];
+
+    memset(id, '\"', sizeof id - 1);
+    id[sizeof id - 1] = '\0';
+    log_init(LOG_INFO, id);
+    for (size_t n = 500; n < sizeof message; n += 2) {
+        memset(message, '\x01', n);
+        message[n] = '\0';
+        log_line(LOG_INFO, message, "i:n", (long long)n, NULL);
+    }
+    log_init(LOG_INFO, NULL);
+}
+
 static void write_huge(void)
 {
     static char big[100000];
@@ -476,28 +572,45 @@ static void write_huge(void)
              NULL);
 }
 
-static void log_lines_stay_json_when_shortened(void **state)
+/* Each line is a JSON object; how many there are, and how many of them were shortened. */
+static size_t count_json_lines(const char *text, size_t *n_truncated)
 {
-    char text[16384];
+    size_t n_lines = 0;
 
-    (void)state;
-    size_t n_lines = 0, n_truncated = 0;
-
-    captured(text, sizeof text, write_huge);
-    for (char *line = text; *line != '\0';) {
-        char *end = strchr(line, '\n');
+    *n_truncated = 0;
+    for (const char *line = text; *line != '\0'; n_lines++) {
+        const char *end = strchr(line, '\n');
 
         assert_non_null(end);
         assert_true(end - line < 4096);
         json_t *root = json_loadb(line, (size_t)(end - line), 0, NULL);
-        assert_non_null(root);
-        n_lines++;
-        n_truncated += json_is_true(json_object_get(root, "truncated"));
+        if (root == NULL)
+            fail_msg("not JSON: ...%.60s", end > line + 60 ? end - 60 : line);
+        *n_truncated += json_is_true(json_object_get(root, "truncated"));
         json_decref(root);
         line = end + 1;
     }
-    assert_int_equal(n_lines, 2);
+    return n_lines;
+}
+
+static void log_lines_stay_json_when_shortened(void **state)
+{
+    static char text[512 * 1024];
+    size_t n_truncated;
+    FILE *f = tmpfile();
+
+    (void)state;
+    captured(text, sizeof text, write_huge);
+    assert_int_equal(count_json_lines(text, &n_truncated), 2);
     assert_int_equal(n_truncated, 1);
+    assert_non_null(f);
+    with_stderr(fileno(f), write_long_message);
+    const ssize_t n = pread(fileno(f), text, sizeof text - 1, 0);
+    assert_true(n > 0);
+    text[n] = '\0';
+    assert_int_equal(count_json_lines(text, &n_truncated), 100);
+    assert_true(n_truncated > 0 && n_truncated < 100);
+    fclose(f);
 }
 
 static void write_many(void)
@@ -551,6 +664,54 @@ static void log_counts_lines_to_a_closed_reader(void **state)
     close(fds[0]);
     close(fds[1]);
     assert_true(log_dropped() - before > 2000 && log_dropped() - before < 4000);
+}
+
+/* What can be read right now. */
+static size_t read_now(int fd, char *out, size_t size)
+{
+    size_t n = 0;
+
+    for (ssize_t k; n < size && (k = read(fd, out + n, size - n)) > 0;)
+        n += (size_t)k;
+    return n;
+}
+
+/* A terminal whose reader stopped takes a line in part: the next one begins on a line of its own,
+ * behind the count of what is missing. */
+static void log_ends_what_was_cut(void **state)
+{
+    static const char begin[] = "{\"level\":";
+    static char text[1 << 20];
+    const int ours = posix_openpt(O_RDWR | O_NOCTTY | O_NONBLOCK);
+
+    (void)state;
+    if (ours < 0 || grantpt(ours) != 0 || unlockpt(ours) != 0)
+        skip();
+    const int theirs = open(ptsname(ours), O_RDWR | O_NOCTTY);
+    const int saved = dup(STDERR_FILENO);
+    assert_true(theirs >= 0 && saved >= 0);
+    assert_int_equal(dup2(theirs, STDERR_FILENO), STDERR_FILENO);
+    alarm(20);
+    log_init(LOG_INFO, NULL);
+    write_many();
+    size_t n = read_now(ours, text, sizeof text - 1);
+    log_line(LOG_INFO, "the last one", NULL);
+    alarm(0);
+    n += read_now(ours, text + n, sizeof text - 1 - n);
+    assert_int_equal(dup2(saved, STDERR_FILENO), STDERR_FILENO);
+    close(saved);
+    close(theirs);
+    close(ours);
+    text[n] = '\0';
+    for (const char *line = text; *line != '\0'; line = strchr(line, '\n') + 1) {
+        const char *again = strstr(line + 1, begin);
+
+        assert_int_equal(strncmp(line, begin, strlen(begin)), 0);
+        assert_non_null(strchr(line, '\n'));
+        assert_true(again == NULL || again > strchr(line, '\n'));
+    }
+    assert_non_null(strstr(text, "Log lines were lost"));
+    assert_non_null(strstr(text, "the last one"));
 }
 
 static void log_levels_have_names(void **state)
@@ -661,8 +822,8 @@ static void mapped_file_guard_names_the_file(void **state)
     assert_true(n > 0);
     assert_true(WIFEXITED(status));
     assert_int_equal(WEXITSTATUS(status), 1);
-    assert_non_null(strstr(text, "/shrinks: the file became shorter while it was in use\n"));
-    assert_int_equal(text[n - 1], '\n');
+    assert_non_null(strstr(text, "/shrinks: the file became shorter while it was in use"));
+    assert_ptr_equal(strchr(text, '\n'), text + n - 1);
 }
 
 static void usual_wrong_files_are_recognised(void **state)
@@ -729,6 +890,25 @@ static void touching_an_arena_backs_it_and_changes_nothing(void **state)
     arena_free(&a);
 }
 
+/* In a container every run has the process number 1. */
+static void what_a_killed_run_left_is_in_nobodys_way(void **state)
+{
+    char stale[256], left[64];
+    NewFile f;
+    Err err;
+
+    (void)state;
+    snprintf(left, sizeof left, "rerun.%ld.0.tmp", (long)getpid());
+    put_file(left, "half of it");
+    snprintf(stale, sizeof stale, "%s", path_of(left));
+    assert_int_equal(new_file_open(&f, path_of("rerun"), &err), ERR_OK);
+    assert_true(new_file_write(&f, "all of it", 9));
+    assert_int_equal(new_file_commit(&f, &err), ERR_OK);
+    assert_int_equal(access(stale, F_OK), 0); /* it may be another container's, in use */
+    assert_int_equal(unlink(stale), 0);
+    assert_int_equal(unlink(path_of("rerun")), 0);
+}
+
 static void a_new_file_is_there_as_a_whole_or_not_at_all(void **state)
 {
     char folder[] = "/tmp/llorch-common-XXXXXX", path[64], text[8] = "";
@@ -772,8 +952,10 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_new_file_is_there_as_a_whole_or_not_at_all),
+        cmocka_unit_test(what_a_killed_run_left_is_in_nobodys_way),
         cmocka_unit_test(touching_an_arena_backs_it_and_changes_nothing),
         cmocka_unit_test(error_escapes_control_characters),
+        cmocka_unit_test(error_escapes_what_ends_or_turns_a_line),
         cmocka_unit_test(error_escapes_invalid_utf8),
         cmocka_unit_test(error_shortens_in_the_middle),
         cmocka_unit_test(error_prefix_goes_in_front),
@@ -790,10 +972,13 @@ int main(void)
         cmocka_unit_test(arena_plan_refuses_overflow),
         cmocka_unit_test(arena_says_when_memory_is_out),
         cmocka_unit_test(clocks_run),
+        cmocka_unit_test(plain_log_lines_end),
+        cmocka_unit_test(clock_formats_every_second),
         cmocka_unit_test(log_line_is_one_json_object),
         cmocka_unit_test(log_lines_stay_json_when_shortened),
         cmocka_unit_test(log_never_waits_for_a_full_pipe),
         cmocka_unit_test(log_counts_lines_to_a_closed_reader),
+        cmocka_unit_test(log_ends_what_was_cut),
         cmocka_unit_test(log_levels_have_names),
         cmocka_unit_test(mapped_file_shows_the_bytes),
         cmocka_unit_test(mapped_file_refuses_what_is_no_regular_file),

@@ -206,7 +206,16 @@ static const BadCase bad[] = {
     {WITH("\"eos_token_id\":[1,null]"), ERR_FORMAT, "eos_token_id is null"},
     {WITH("\"eos_token_id\":[0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16]"), ERR_LIMIT,
      "eos_token_id has more than 16 ids"},
+    {WITH("\"eos_token_id\":[-1,-1,-1,-1,-1,-1,-1,-1,-1,-1,-1,-1,-1,-1,-1,-1,-1]"), ERR_LIMIT,
+     "eos_token_id has more than 16 ids"}, /* each would be a line of the log */
     {WITH("\"eos_token_ids\":\"1\""), ERR_FORMAT, "eos_token_ids is \"1\""},
+    /* a name goes on behind a NUL */
+    {"{\"model_type\":\"gpt2\\u0000x\"," SIZES "}", ERR_UNSUPPORTED,
+     "model_type is \"gpt2\" with a NUL behind it, expected \"gpt2\""},
+    {WITH("\"architectures\":[\"GPT2Model\\u0000\"]"), ERR_UNSUPPORTED,
+     "architectures is \"GPT2Model\" with a NUL behind it"},
+    {WITH("\"activation_function\":\"relu\\u0000\""), ERR_UNSUPPORTED,
+     "activation_function is \"relu\" with a NUL behind it"},
     {WITH("\"bos_token_id\":\"a\""), ERR_FORMAT,
      "bos_token_id is \"a\", expected an integer or null"},
     {WITH("\"pad_token_id\":1.5"), ERR_FORMAT, "pad_token_id is a fraction (1.5)"},

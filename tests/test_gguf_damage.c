@@ -205,12 +205,82 @@ static void single_byte_damage_is_survived(void **state)
     assert_true(touched > 0);
 }
 
+/* --- files that somebody writes to while they are read --- */
+
+static unsigned char *changing; /* two pages: a key, and a tensor's entry */
+
+/* The entry is first looked at in the first walk, then the key in the second: then the tensor has a
+ * longer name than was measured. */
+static void change_between_walks(int sig, siginfo_t *info, void *context)
+{
+    static unsigned char entry[PAGE];
+    const bool first_walk = (unsigned char *)info->si_addr >= changing + PAGE;
+
+    (void)sig;
+    (void)context;
+    if (mprotect(changing, 2 * PAGE, PROT_READ | PROT_WRITE) != 0)
+        _exit(1);
+    if (first_walk && mprotect(changing, PAGE, PROT_NONE) != 0)
+        _exit(1);
+    if (!first_walk)
+        memcpy(changing + PAGE, entry, make(entry, "q3000 x3000 w1 q1 w0 q0"));
+}
+
+/* The arena's last page ends with the names: what is written behind them is not seen, but what
+ * parse says is. */
+static void a_name_that_grows_between_two_walks_is_refused(void **state)
+{
+    struct sigaction fault = {.sa_sigaction = change_between_walks, .sa_flags = SA_SIGINFO}, before;
+    Gguf *g = NULL;
+    Err err = {ERR_OK, ""};
+
+    (void)state;
+    changing = mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    assert_true(changing != MAP_FAILED);
+    assert_int_equal(make(changing, "#1,1 @k:8 q4051 x4051 $a w1 q1 w0 q0 p32 n4"), 4096 + 68);
+    assert_int_equal(mprotect(changing + PAGE, PAGE, PROT_NONE), 0);
+    assert_int_equal(sigaction(SIGSEGV, &fault, &before), 0);
+
+    const ErrCode code = gguf_parse(&g, changing, 2 * PAGE, "x.gguf", &err);
+
+    assert_int_equal(sigaction(SIGSEGV, &before, NULL), 0);
+    assert_refused("a name that grows", code, &err, ERR_FORMAT, "changed while it was read");
+    assert_int_equal(munmap(changing, 2 * PAGE), 0);
+}
+
+static void strings_that_grow_end_with_the_file(void **state)
+{
+    static const char recipe[] = "#0,2 @s:8 $text @a:9 w8 q2 $one $two";
+    unsigned char file[PAGE], *bytes;
+    const size_t n = make(file, recipe);
+    GgufText text = {NULL, 0};
+    GgufArray a;
+    Gguf *g = NULL;
+    Err err = {ERR_OK, ""};
+
+    (void)state;
+    (void)guarded(file, n);
+    bytes = guarded_end() - n;
+    assert_int_equal(gguf_parse(&g, bytes, n, "x.gguf", &err), ERR_OK);
+    assert_int_equal(gguf_array(g, "a", GGUF_META_STRING, &a, NULL, &err), ERR_OK);
+    put(bytes, n - 11, 4, 8);     /* the length of "two" */
+    put(bytes, 24 + 9 + 4, n, 8); /* that of "text" */
+    assert_true(gguf_next_string(&a, &text));
+    assert_int_equal(text.n, 3);
+    assert_false(gguf_next_string(&a, &text));
+    assert_refused("a string that grows", gguf_string(g, "s", &text, NULL, &err), &err, ERR_FORMAT,
+                   "x.gguf: key s: changed while it was read");
+    gguf_close(g);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(refuses_each_way_to_be_wrong),
         cmocka_unit_test(every_prefix_is_refused),
         cmocka_unit_test(single_byte_damage_is_survived),
+        cmocka_unit_test(a_name_that_grows_between_two_walks_is_refused),
+        cmocka_unit_test(strings_that_grow_end_with_the_file),
     };
 
     cmocka_set_message_output(CM_OUTPUT_TAP);

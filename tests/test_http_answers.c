@@ -172,6 +172,28 @@ static void pipelined_requests_are_answered_in_order(void **state)
     rig_close(&rig);
 }
 
+/* Others get their turn between the requests of one client. */
+static void a_pipeline_does_not_hold_the_loop(void **state)
+{
+    char text[8000];
+    size_t n = 0;
+    Rig rig;
+    int fd;
+
+    (void)state;
+    rig_open(&rig, NULL);
+    fd = rig_client(&rig);
+    for (int i = 0; i < 200; i++)
+        n += (size_t)snprintf(text + n, sizeof text - n, "GET /%d HTTP/1.1\r\nHost:\r\n\r\n", i);
+    assert_int_equal(send(fd, text, n, 0), n);
+    for (int round = 1; round <= 3; round++) {
+        assert_int_equal(event_base_loop(rig.base, EVLOOP_ONCE | EVLOOP_NONBLOCK), 0);
+        assert_in_range(rig.n_requests, 1, 33 * round); /* 16 when it reads, 16 when it wrote */
+    }
+    close(fd);
+    rig_close(&rig);
+}
+
 static void a_pipelined_request_waits_for_the_answer_before(void **state)
 {
     Rig rig;
@@ -340,6 +362,7 @@ int main(void)
         cmocka_unit_test(errors_of_the_layer_to_head_have_no_body),
         cmocka_unit_test(adds_extra_headers),
         cmocka_unit_test(pipelined_requests_are_answered_in_order),
+        cmocka_unit_test(a_pipeline_does_not_hold_the_loop),
         cmocka_unit_test(a_pipelined_request_waits_for_the_answer_before),
         cmocka_unit_test(nothing_follows_a_stream),
         cmocka_unit_test(requests_before_a_half_close_are_answered),

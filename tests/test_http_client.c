@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -18,7 +19,7 @@
 #include <cmocka.h>
 
 #include "common/clock.h"
-#include "http/client.h"
+#include "http/client_internal.h"
 
 typedef enum {
     FAKE_CLOSES,  /* sends its answer and closes */
@@ -390,6 +391,9 @@ static const Answer answers[] = {
     {"garbage", FAKE_CLOSES, "hello world\r\n\r\n", 0, "is not HTTP/1.1"},
     {"garbage, kept open", FAKE_STAYS, "SSH-2.0-x\r\n", 0, "is not HTTP/1.1"},
     {"no status", FAKE_STAYS, "HTTP/1.1 abc OK\r\n\r\n", 0, "is not HTTP/1.1"},
+    {"status of two digits", FAKE_STAYS, "HTTP/1.1 20 OK\r\n\r\n", 0, "is not HTTP/1.1"},
+    {"status 000", FAKE_STAYS, "HTTP/1.1 000 OK\r\n\r\n", 0, "is not HTTP/1.1"},
+    {"status 600", FAKE_STAYS, "HTTP/1.1 600 OK\r\n\r\n", 0, "is not HTTP/1.1"},
     {"two lengths", FAKE_STAYS,
      "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok", 0, "is not HTTP/1.1"},
     {"endless body", FAKE_ENDLESS, "HTTP/1.1 200 OK\r\n\r\n", 200, "200"},
@@ -531,6 +535,119 @@ static void the_next_address_is_tried(void **state)
     fake_close(&f);
 }
 
+/* --- several addresses of one host --- */
+
+static void add_loopback(HttpAddress *a, int port)
+{
+    const struct sockaddr_in at = {.sin_family = AF_INET,
+                                   .sin_port = htons((uint16_t)port),
+                                   .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+
+    memcpy(&a->items[a->n].address, &at, sizeof at);
+    a->items[a->n++].len = sizeof at;
+}
+
+static int post_to(Fake *f, const HttpAddress *a, int timeout_ms)
+{
+    const HttpUrl u = {.host = "x", .port = 80, .target = "/", .authority = "x"};
+    const uint64_t begin = clock_now_ms();
+
+    f->n_done = 0;
+    assert_non_null(http_post_start(f->base, &u, a, "{\"a\":1}", 7, timeout_ms, on_done, f));
+    while (f->n_done == 0)
+        assert_true(event_base_loop(f->base, EVLOOP_ONCE) >= 0);
+    return (int)(clock_now_ms() - begin);
+}
+
+static int connect_to(int port)
+{
+    const struct sockaddr_in at = {.sin_family = AF_INET,
+                                   .sin_port = htons((uint16_t)port),
+                                   .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    const int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+    assert_true(fd >= 0);
+    (void)connect(fd, (const struct sockaddr *)&at, sizeof at);
+    return fd;
+}
+
+/* An address that says nothing at all, a listener whose queue is full, costs its share of the time
+ * and no more: there are two, so half. */
+static void a_silent_address_costs_its_share(void **state)
+{
+    static const char answer[] = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+    HttpAddress a = {.n = 0};
+    int waiting[4], silent, took;
+    struct pollfd last;
+    Fake f, full;
+
+    (void)state;
+    fake_open(&full, FAKE_STAYS, "", 0);
+    silent = event_get_fd(full.accept_event);
+    assert_int_equal(listen(silent, 0), 0);
+    for (int i = 0; i < 4; i++)
+        waiting[i] = connect_to(full.port);
+    last = (struct pollfd){.fd = waiting[3], .events = POLLOUT};
+    fake_open(&f, FAKE_CLOSES, answer, sizeof answer - 1);
+    add_loopback(&a, full.port);
+    add_loopback(&a, f.port);
+    if (poll(&last, 1, 50) == 0) { /* else this system's queues never fill */
+        took = post_to(&f, &a, 1200);
+        assert_int_equal(f.status, 200);
+        assert_in_range(took, 590, 1190);
+    }
+    for (int i = 0; i < 4; i++)
+        close(waiting[i]);
+    fake_close(&f);
+    fake_close(&full);
+}
+
+static void reset_reader(evutil_socket_t fd, short what, void *ctx)
+{
+    const struct linger at_once = {.l_onoff = 1, .l_linger = 0};
+    Fake *f = ctx;
+
+    (void)what;
+    (void)!recv(fd, f->request, sizeof f->request, 0);
+    assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once), 0);
+    close(fd);
+}
+
+static void reset_peer(evutil_socket_t fd, short what, void *ctx)
+{
+    Fake *f = ctx;
+
+    (void)what;
+    f->n_connections++;
+    fd = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
+    event_base_once(event_get_base(f->accept_event), fd, EV_READ, reset_reader, f, NULL);
+}
+
+/* Whoever read the post may have acted on it: no other address gets it as well. */
+static void a_post_is_not_sent_twice(void **state)
+{
+    static const char answer[] = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+    HttpAddress a = {.n = 0};
+    int listener;
+    Fake f, resets;
+
+    (void)state;
+    fake_open(&f, FAKE_CLOSES, answer, sizeof answer - 1);
+    fake_open(&resets, FAKE_CLOSES, "", 0);
+    listener = event_get_fd(resets.accept_event);
+    event_free(resets.accept_event);
+    resets.accept_event = event_new(f.base, listener, EV_READ | EV_PERSIST, reset_peer, &resets);
+    event_add(resets.accept_event, NULL);
+    add_loopback(&a, resets.port);
+    add_loopback(&a, f.port);
+    (void)post_to(&f, &a, 2000);
+    assert_int_equal(f.status, 0);
+    assert_int_equal(resets.n_connections, 1);
+    assert_int_equal(f.n_connections, 0);
+    fake_close(&resets); /* its listener is on the other one's loop */
+    fake_close(&f);
+}
+
 static void an_aborted_post_says_nothing(void **state)
 {
     char url[64];
@@ -576,6 +693,8 @@ int main(void)
         cmocka_unit_test(a_refused_connection_is_reported),
         cmocka_unit_test(a_connection_that_cannot_begin_is_reported),
         cmocka_unit_test(the_next_address_is_tried),
+        cmocka_unit_test(a_silent_address_costs_its_share),
+        cmocka_unit_test(a_post_is_not_sent_twice),
         cmocka_unit_test(an_aborted_post_says_nothing),
     };
 

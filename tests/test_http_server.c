@@ -1,5 +1,6 @@
 /* tests/test_http_server.c: the server itself: where it listens, how many it lets in, and how long
  * one turn of the pump may take. */
+#include <netinet/tcp.h>
 #include <sys/resource.h>
 
 #include "http_rig.h"
@@ -110,7 +111,8 @@ static void the_connection_cap_holds(void **state)
     assert_int_equal(http_server_listen(rig.server, "127.0.0.1", 0, &err), ERR_OK);
     for (int i = 0; i < 6; i++) {
         fds[i] = tcp_client(http_server_port(rig.server));
-        assert_int_equal(send(fds[i], GET("/a"), sizeof(GET("/a")) - 1, 0), sizeof(GET("/a")) - 1);
+        assert_int_equal(send(fds[i], GET("/hold"), sizeof(GET("/hold")) - 1, 0),
+                         sizeof(GET("/hold")) - 1);
     }
     rig_turn(&rig);
     assert_int_equal(http_server_connections(rig.server), 3);
@@ -122,6 +124,7 @@ static void the_connection_cap_holds(void **state)
         close(fds[i]);
     rig_turn(&rig);
     assert_int_equal(rig.n_requests, 6);
+    http_respond(rig.held, 200, NULL, NULL, "x", 1);
     r = rig_receive(&rig, fds[5]);
     assert_int_equal(reply_status(&r), 200);
     reply_free(&r);
@@ -130,13 +133,88 @@ static void the_connection_cap_holds(void **state)
     rig_close(&rig);
 }
 
-static void running_out_of_descriptors_turns_newcomers_away(void **state)
+/* Three connections may be: one busy, one idle after an answer, one in the middle of a request. The
+ * newcomers take the places of the last two, the older one first. */
+static void spare_connections_make_room(void **state)
 {
-    struct rlimit old, tight;
+    static const char *const said[] = {GET("/hold"), GET("/a"), "GET /a HT"};
+    const struct timespec pause = {.tv_nsec = 30000000};
+    HttpLimits limits = http_limits_default();
+    int fds[3], newcomer;
     Rig rig;
     Err err = {0};
     Reply r;
-    int kept, lost, probe;
+
+    (void)state;
+    limits.max_connections = 3;
+    rig_open(&rig, &limits);
+    assert_int_equal(http_server_listen(rig.server, "127.0.0.1", 0, &err), ERR_OK);
+    for (int i = 0; i < 3; i++) {
+        fds[i] = tcp_client(http_server_port(rig.server));
+        r = rig_exchange(&rig, fds[i], said[i], strlen(said[i]));
+        assert_int_equal(r.eof, false);
+        reply_free(&r);
+        nanosleep(&pause, NULL);
+    }
+    for (int i = 1; i < 3; i++) {
+        newcomer = tcp_client(http_server_port(rig.server));
+        r = rig_exchange(&rig, newcomer, RIG_STR(GET("/hold")));
+        assert_int_equal(r.eof, false);
+        reply_free(&r);
+        r = rig_receive(&rig, fds[i]);
+        assert_true(r.eof || r.reset);
+        reply_free(&r);
+        assert_int_equal(http_server_connections(rig.server), 3);
+        assert_int_equal(rig.n_requests, 2 + i);
+        close(fds[i]);
+        fds[i] = newcomer;
+    }
+    /* All are busy: the next one waits until one of them is not. */
+    newcomer = tcp_client(http_server_port(rig.server));
+    r = rig_exchange(&rig, newcomer, RIG_STR(GET("/a")));
+    assert_int_equal(r.n, 0);
+    reply_free(&r);
+    http_respond(rig.held, 200, NULL, NULL, "x", 1);
+    nanosleep(&(struct timespec){.tv_nsec = 300000000}, NULL); /* the sweep sees it */
+    r = rig_receive(&rig, newcomer);
+    assert_int_equal(reply_status(&r), 200);
+    reply_free(&r);
+    close(newcomer);
+    for (int i = 0; i < 3; i++)
+        close(fds[i]);
+    rig_close(&rig);
+}
+
+/* With no descriptor left. kept: a client that is served on meanwhile, or -1. */
+static void newcomer_is_turned_away(Rig *rig, int kept)
+{
+    const int lost = tcp_client(http_server_port(rig->server)), probe = dup(0);
+    struct rlimit old, tight;
+    Reply r;
+
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
+    assert_true(probe >= 0);
+    close(probe);
+    tight = (struct rlimit){.rlim_cur = (rlim_t)probe, .rlim_max = old.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &tight), 0);
+    r = rig_receive(rig, lost);
+    assert_true(r.eof || r.reset);
+    reply_free(&r);
+    if (kept >= 0) {
+        r = rig_exchange(rig, kept, RIG_STR(GET("/a")));
+        assert_int_equal(reply_status(&r), 200);
+        reply_free(&r);
+    }
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
+    close(lost);
+}
+
+static void running_out_of_descriptors_turns_newcomers_away(void **state)
+{
+    Rig rig;
+    Err err = {0};
+    Reply r;
+    int kept, next;
 
     (void)state;
     rig_open(&rig, NULL);
@@ -144,27 +222,66 @@ static void running_out_of_descriptors_turns_newcomers_away(void **state)
     kept = tcp_client(http_server_port(rig.server));
     r = rig_exchange(&rig, kept, RIG_STR(GET("/a")));
     reply_free(&r);
-    lost = tcp_client(http_server_port(rig.server));
-    assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
-    probe = dup(0);
-    assert_true(probe >= 0);
-    close(probe);
-    tight = (struct rlimit){.rlim_cur = (rlim_t)probe, .rlim_max = old.rlim_max};
-    assert_int_equal(setrlimit(RLIMIT_NOFILE, &tight), 0);
-    r = rig_receive(&rig, lost);
-    assert_true(r.eof || r.reset);
-    reply_free(&r);
-    r = rig_exchange(&rig, kept, RIG_STR(GET("/a"))); /* the others are served on */
+    newcomer_is_turned_away(&rig, kept);
+    next = tcp_client(http_server_port(rig.server));
+    r = rig_exchange(&rig, next, RIG_STR(GET("/a")));
     assert_int_equal(reply_status(&r), 200);
     reply_free(&r);
-    assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
-    close(lost);
-    lost = tcp_client(http_server_port(rig.server));
-    r = rig_exchange(&rig, lost, RIG_STR(GET("/a")));
-    assert_int_equal(reply_status(&r), 200);
-    reply_free(&r);
-    close(lost);
+    close(next);
     close(kept);
+    rig_close(&rig);
+}
+
+/* Not even the reserve helps when every number is too high: the listener rests, then it tries
+ * again, and has a reserve again. */
+static void accepting_goes_on_when_descriptors_come_back(void **state)
+{
+    struct rlimit old, none;
+    Err err = {0};
+    Reply r;
+    Rig rig;
+    int fd;
+
+    (void)state;
+    rig_open(&rig, NULL);
+    assert_int_equal(http_server_listen(rig.server, "127.0.0.1", 0, &err), ERR_OK);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
+    none = (struct rlimit){.rlim_cur = 3, .rlim_max = old.rlim_max};
+    for (int round = 0; round < 2; round++) {
+        fd = tcp_client(http_server_port(rig.server));
+        assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+        rig_run_ms(&rig, 20);
+        assert_int_equal(http_server_connections(rig.server), 0);
+        assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
+        for (int i = 0; i < 100 && http_server_connections(rig.server) == 0; i++)
+            rig_run_ms(&rig, 20);
+        r = rig_exchange(&rig, fd, RIG_STR(GET("/a")));
+        assert_int_equal(reply_status(&r), 200);
+        reply_free(&r);
+        close(fd);
+        rig_turn(&rig);
+    }
+    newcomer_is_turned_away(&rig, -1);
+    rig_close(&rig);
+}
+
+static void a_crowd_at_the_door_does_not_hold_the_loop(void **state)
+{
+    Err err = {0};
+    int fds[50];
+    Rig rig;
+
+    (void)state;
+    rig_open(&rig, NULL);
+    assert_int_equal(http_server_listen(rig.server, "127.0.0.1", 0, &err), ERR_OK);
+    for (int i = 0; i < 50; i++)
+        fds[i] = tcp_client(http_server_port(rig.server));
+    assert_int_equal(event_base_loop(rig.base, EVLOOP_ONCE | EVLOOP_NONBLOCK), 0);
+    assert_in_range(http_server_connections(rig.server), 1, 16);
+    rig_turn(&rig);
+    assert_int_equal(http_server_connections(rig.server), 50);
+    for (int i = 0; i < 50; i++)
+        close(fds[i]);
     rig_close(&rig);
 }
 
@@ -192,6 +309,83 @@ static void stops_accepting(void **state)
     assert_false(http_server_has_pending(rig.server));
     reply_free(&r);
     close(second);
+    close(fd);
+    rig_close(&rig);
+}
+
+/* --- limits --- */
+
+/* Every other test has limits of its own; these are the documented ones. */
+static void the_limits_are_the_documented_ones(void **state)
+{
+    const HttpLimits limits = http_limits_default();
+
+    (void)state;
+    assert_int_equal(limits.max_request_line, 8 * 1024);
+    assert_int_equal(limits.max_header_bytes, 32 * 1024);
+    assert_int_equal(limits.max_headers, 100);
+    assert_int_equal(limits.max_body_bytes, 2 * 1024 * 1024);
+    assert_int_equal(limits.request_timeout_ms, 10 * 1000);
+    assert_int_equal(limits.idle_timeout_ms, 30 * 1000);
+    assert_int_equal(limits.max_pending_bytes, 64 * 1024);
+    assert_int_equal(limits.write_timeout_ms, 10 * 1000);
+    assert_int_equal(limits.min_taken_bytes, 4 * 1024);
+}
+
+static void connections_leave_some_descriptors(void **state)
+{
+    static const struct {
+        rlim_t descriptors;
+        int connections;
+    } cases[] = {{1, 1}, {32, 1}, {33, 1}, {100, 68}, {1055, 1023}, {1056, 1024}, {2000, 1024}};
+    struct rlimit old;
+
+    (void)state;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const struct rlimit limit = {.rlim_cur = cases[i].descriptors, .rlim_max = old.rlim_max};
+
+        if (limit.rlim_cur > limit.rlim_max)
+            continue;
+        assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+        assert_int_equal(http_limits_default().max_connections, cases[i].connections);
+    }
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
+}
+
+/* The kernel must not take megabytes for a client that does not read, and must give up one that is
+ * silent. */
+static void accepted_sockets_are_bounded_in_room_and_patience(void **state)
+{
+    const HttpLimits limits = small_limits();
+    Err err = {0};
+    int room = 0, n_found = 0;
+    unsigned patience = 0;
+    Rig rig;
+    Reply r;
+    int fd;
+
+    (void)state;
+    rig_open(&rig, &limits);
+    assert_int_equal(http_server_listen(rig.server, "127.0.0.1", 0, &err), ERR_OK);
+    fd = tcp_client(http_server_port(rig.server));
+    r = rig_exchange(&rig, fd, RIG_STR(GET("/a")));
+    reply_free(&r);
+    for (int other = 3; other < 64; other++) {
+        struct sockaddr_in peer, own;
+        socklen_t n = sizeof peer, n_own = sizeof own, n_room = sizeof room, n_p = sizeof patience;
+
+        if (other == fd || getpeername(other, (struct sockaddr *)&peer, &n) != 0 ||
+            getsockname(fd, (struct sockaddr *)&own, &n_own) != 0 || n != sizeof peer ||
+            peer.sin_port != own.sin_port)
+            continue;
+        n_found++;
+        assert_int_equal(getsockopt(other, SOL_SOCKET, SO_SNDBUF, &room, &n_room), 0);
+        assert_int_equal(getsockopt(other, IPPROTO_TCP, TCP_USER_TIMEOUT, &patience, &n_p), 0);
+    }
+    assert_int_equal(n_found, 1);
+    assert_in_range(room, 1, 4 * (int)limits.max_pending_bytes);
+    assert_int_equal(patience, limits.write_timeout_ms);
     close(fd);
     rig_close(&rig);
 }
@@ -244,8 +438,14 @@ int main(void)
         cmocka_unit_test(bind_errors_name_address_and_reason),
         cmocka_unit_test(a_restart_gets_its_port_at_once),
         cmocka_unit_test(the_connection_cap_holds),
+        cmocka_unit_test(spare_connections_make_room),
         cmocka_unit_test(running_out_of_descriptors_turns_newcomers_away),
+        cmocka_unit_test(accepting_goes_on_when_descriptors_come_back),
+        cmocka_unit_test(a_crowd_at_the_door_does_not_hold_the_loop),
         cmocka_unit_test(stops_accepting),
+        cmocka_unit_test(the_limits_are_the_documented_ones),
+        cmocka_unit_test(connections_leave_some_descriptors),
+        cmocka_unit_test(accepted_sockets_are_bounded_in_room_and_patience),
         cmocka_unit_test(the_pump_is_bounded),
     };
 

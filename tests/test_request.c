@@ -55,6 +55,8 @@ static const Row rows[] = {
     {"rounds to float32 before the range test", "{" FIXED ",\"temperature\":2.00000001}", 200,
      NULL},
     {"accepts minus zero", "{" FIXED ",\"temperature\":-0.0}", 200, NULL},
+    {"accepts the largest seed however its key is spelled",
+     "{" FIXED ",\"\\u0073e\\u0065\\u0064\":18446744073709551615}", 200, NULL},
     {"accepts null for seed", "{" FIXED ",\"seed\":null}", 200, NULL},
     {"accepts a huge integer in an unknown field", "{" FIXED ",\"other\":99999999999999999999}",
      200, NULL},

@@ -327,6 +327,37 @@ static void refuses_a_million_and_one_tokens(void **state)
     free(text);
 }
 
+/* A key with U+0000 is kept as U+FFFF (common/json.c): neither may become a token, whose text would
+ * be another one than the file says. */
+static void refuses_nul_in_a_token(void **state)
+{
+    char *text = allocate(MAX_FILE);
+
+    (void)state;
+    base_vocab(text);
+    replace(text, MAX_FILE, "\"<|endoftext|>\"", "\"a\\u0000b\"");
+    put_file("vocab.json", text, strlen(text));
+    put_file("merges.txt", base_merges, strlen(base_merges));
+    assert_refused(ERR_FORMAT, "vocab.json", "U+0000 or U+FFFF in it");
+    free(text);
+}
+
+/* 256 MiB of these would take eleven gigabytes. */
+static void refuses_a_file_of_too_many_values(void **state)
+{
+    const size_t n = 3 * (5 * TOKENIZER_MAX_VOCAB) + 1;
+    char *text = allocate(n);
+
+    (void)state;
+    text[0] = '[';
+    for (size_t i = 1; i < n; i += 3)
+        memcpy(text + i, "[],", 3);
+    text[n - 1] = ']';
+    put_file("tokenizer.json", text, n);
+    assert_refused(ERR_LIMIT, "tokenizer.json", "more than 5000000 values");
+    free(text);
+}
+
 /* No prefix crashes, and each is refused with one line; a valid one loads the same again
  * afterwards. */
 static void refuses_every_prefix(const char *name, void (*good)(char *))
@@ -368,6 +399,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(refuses_files_that_are_none, make_folder, leave_folder),
         cmocka_unit_test_setup_teardown(searches_the_parent_too, make_folder, leave_folder),
         cmocka_unit_test_setup_teardown(refuses_a_million_and_one_tokens, make_folder,
+                                        leave_folder),
+        cmocka_unit_test_setup_teardown(refuses_nul_in_a_token, make_folder, leave_folder),
+        cmocka_unit_test_setup_teardown(refuses_a_file_of_too_many_values, make_folder,
                                         leave_folder),
         cmocka_unit_test_setup_teardown(every_prefix_is_refused, make_folder, leave_folder),
     };

@@ -110,12 +110,15 @@ static ErrCode list_folder(const char *folder, JsonBuf *names, int *n, Err *err)
     if (dir == NULL)
         return err_set(err, ERR_IO, "%s: %s", folder, strerror(errno));
     *n = 0;
-    while ((entry = readdir(dir)) != NULL)
+    while (errno = 0, (entry = readdir(dir)) != NULL)
         if (is_tensor_file(entry->d_name)) {
             json_buf_add(names, entry->d_name, strlen(entry->d_name) + 1);
             ++*n;
         }
+    const int error = errno; /* of the readdir that found no more */
     closedir(dir);
+    if (error != 0)
+        return err_set(err, ERR_IO, "%s: %s", folder, strerror(error));
     if (names->oom)
         return err_set(err, ERR_MEMORY, "%s: out of memory", folder);
     if (*n == 0)

@@ -363,11 +363,16 @@ static bool all_sources_agree(const char *folder, const char *name, const Npy *f
         snprintf(note, REFERENCE_NOTE_BYTES, "cannot list the folder: %s", strerror(errno));
         return false;
     }
-    while (agree && (entry = readdir(dir)) != NULL)
+    while (agree && (errno = 0, entry = readdir(dir)) != NULL)
         if (is_second_source(entry->d_name, name))
             agree = make_path(path, folder, entry->d_name) &&
                     sources_agree(name, first, path, entry->d_name, note);
+    const int error = errno; /* of the readdir that found no more */
     closedir(dir);
+    if (agree && error != 0) {
+        snprintf(note, REFERENCE_NOTE_BYTES, "cannot list the folder: %s", strerror(error));
+        return false;
+    }
     return agree;
 }
 

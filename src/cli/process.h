@@ -1,5 +1,5 @@
-/* cli/process.h: what the system is asked to do for this process: keep it on one processor, keep
- * its memory, and keep that out of core files.
+/* cli/process.h: what the system is asked to do for this process: a sound ground to stand on, one
+ * processor, locked memory that stays out of core files.
  *
  * May include: common. */
 #ifndef LLORCH_CLI_PROCESS_H
@@ -8,6 +8,15 @@
 #include "common/error.h"
 
 enum { PROCESS_CPU_NAME_BYTES = 128 };
+
+/* To be called first: whatever the parent left, 0 to 2 are open, no signal is blocked, a reader
+ * that went away and a file that grew too large are errors of a write, and there is stack enough.
+ * Errors: ERR_LIMIT. */
+ErrCode process_prepare(Err *err) ERR_CHECK;
+
+/* For the daemon, until the worker catches these two itself: SIGTERM and SIGINT end the process
+ * with status 0 at once. */
+void process_leave_on_signals(void);
 
 /* --cpu: the process's one thread runs on this processor only; memory that is touched afterwards
  * lies near it. Errors: ERR_USAGE, with the processors that the process may use. */
@@ -27,5 +36,9 @@ ErrCode process_lock_memory(Err *err) ERR_CHECK;
  * holds registers but no memory. Where the system does not let the process choose, it becomes
  * undumpable, which hides it from debuggers of its own user as well. */
 void process_forbid_core_dumps(void);
+
+/* From here on memory of some size goes back to the system when it is freed. Otherwise the C
+ * library keeps as much as there ever was, after one flood of large requests. */
+void process_return_memory(void);
 
 #endif

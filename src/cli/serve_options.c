@@ -14,7 +14,9 @@
 #include "http/client.h"
 #include "kernels/kernels.h"
 
-enum { MAX_INT_OPTION = 1000000000, PORT_UNSET = -1 };
+enum { MAX_INT_OPTION = 1000000000, PORT_UNSET = -1, UNIX_MODE_UNSET = 01000 };
+
+static const char unix_prefix[] = "unix:";
 
 typedef enum {
     OPT_WORKER_ID = 256,
@@ -24,6 +26,8 @@ typedef enum {
     OPT_CALLBACK_MINIMAL,
     OPT_CALLBACK_RETRIES,
     OPT_HOST,
+    OPT_UNIX_MODE,
+    OPT_API_KEY_FILE,
     OPT_URI,
     OPT_MODEL_NAME,
     OPT_MAX_CONTEXT,
@@ -51,6 +55,8 @@ static const struct option long_options[] = {
     {"callback-minimal", no_argument, NULL, OPT_CALLBACK_MINIMAL},
     {"callback-retries", required_argument, NULL, OPT_CALLBACK_RETRIES},
     {"host", required_argument, NULL, OPT_HOST},
+    {"unix-mode", required_argument, NULL, OPT_UNIX_MODE},
+    {"api-key-file", required_argument, NULL, OPT_API_KEY_FILE},
     {"uri", required_argument, NULL, OPT_URI},
     {"model-name", required_argument, NULL, OPT_MODEL_NAME},
     {"max-context", required_argument, NULL, OPT_MAX_CONTEXT},
@@ -80,12 +86,17 @@ static const char help_text[] =
     "  --model PATH               model directory, .safetensors, .gguf or packed file\n"
     "                             (MODEL_PATH; required)\n"
     "  --port N                   0 to 65535, 0 lets the kernel choose (PORT; 3000)\n"
-    "  --host ADDR                address to listen on (0.0.0.0)\n"
+    "  --host ADDR                address to listen on, or unix:PATH for a Unix socket\n"
+    "                             (127.0.0.1; with a callback URL 0.0.0.0)\n"
+    "  --unix-mode MODE           mode of the Unix socket's file, octal (0600)\n"
+    "  --api-key-file FILE        requests but /health, /live and /ready must show a key of this\n"
+    "                             file (one a line): Authorization: Bearer KEY\n"
     "  --callback-url URL         http address that is told when the worker is ready\n"
     "                             (CALLBACK_URL; none: standalone)\n"
     "  --callback-minimal         send only worker_id, vram_bytes and uri\n"
     "  --callback-retries N       after connection failures, 5xx, 408 and 429 (0)\n"
-    "  --uri URL                  own address in the callback (http://localhost:PORT)\n"
+    "  --uri URL                  own address in the callback (http://localhost:PORT, or the\n"
+    "                             address of --host where that does not lead to it)\n"
     "  --model-name NAME          name in answers (base name of the directory, stem of the file)\n"
     "  --max-context N            context limit, 1 up to the model's (the model's)\n"
     "  --queue N                  jobs that may wait beside the running one, 0 to 1024 (16)\n"
@@ -146,6 +157,30 @@ static ErrCode parse_uri(const char *text, const char **out, Err *err)
     return ERR_OK;
 }
 
+/* What follows unix: is a path as it stands. An abstract address ("@name") would have no mode. */
+static ErrCode parse_host(const char *text, WorkerOptions *w, Err *err)
+{
+    const bool is_unix = strncmp(text, unix_prefix, sizeof unix_prefix - 1) == 0;
+    const char *path = text + sizeof unix_prefix - 1;
+
+    if (is_unix && (*path == '\0' || *path == '@'))
+        return err_set(err, ERR_USAGE, "--host: %s: expected a path after unix:", text);
+    w->unix_path = is_unix ? path : NULL;
+    return parse_text("--host", text, &w->host, err);
+}
+
+/* As chmod takes it: octal digits. */
+static ErrCode parse_unix_mode(const char *text, unsigned *out, Err *err)
+{
+    const size_t n = strlen(text);
+
+    if (n < 3 || n > 4 || strspn(text, "01234567") != n || (n == 4 && text[0] != '0'))
+        return err_set(err, ERR_USAGE, "--unix-mode: %s: expected octal digits, 0000 to 0777",
+                       text);
+    *out = (unsigned)strtoul(text, NULL, 8);
+    return ERR_OK;
+}
+
 static ErrCode parse_log_level(const char *text, LogLevel *out, Err *err)
 {
     const int level = log_level_parse(text);
@@ -177,7 +212,11 @@ static ErrCode apply(ServeOptions *o, int option, const char *text, Err *err)
         return cli_parse_i32("--callback-retries", text, 0, WORKER_MAX_CALLBACK_RETRIES,
                              &w->callback_retries, err);
     case OPT_HOST:
-        return parse_text("--host", text, &w->host, err);
+        return parse_host(text, w, err);
+    case OPT_UNIX_MODE:
+        return parse_unix_mode(text, &w->unix_mode, err);
+    case OPT_API_KEY_FILE:
+        return parse_text("--api-key-file", text, &w->api_key_file, err);
     case OPT_URI:
         return parse_uri(text, &w->uri, err);
     case OPT_MODEL_NAME:
@@ -252,9 +291,33 @@ static ErrCode fill_from_environment(ServeOptions *o, Err *err)
     return ERR_OK;
 }
 
+/* Where to listen, when everything else is known. */
+static ErrCode complete_listener(WorkerOptions *w, Err *err)
+{
+    if (w->unix_path == NULL && w->unix_mode != UNIX_MODE_UNSET)
+        return err_set(err, ERR_USAGE, "--unix-mode: needs --host unix:PATH");
+    if (w->unix_path != NULL && w->callback_url != NULL && w->uri == NULL)
+        return err_set(err, ERR_USAGE,
+                       "--host: %s: no address for the callback follows from it, add --uri",
+                       w->host);
+    if (w->unix_mode == UNIX_MODE_UNSET)
+        w->unix_mode = WORKER_DEFAULT_UNIX_MODE;
+    if (w->host == NULL)
+        w->host = w->callback_url != NULL ? WORKER_POOL_HOST : WORKER_DEFAULT_HOST;
+    return ERR_OK;
+}
+
 static ErrCode complete(ServeOptions *o, Err *err)
 {
+    if (o->worker.unix_path != NULL) {
+        if (o->worker.port != PORT_UNSET)
+            return err_set(err, ERR_USAGE, "--port: a Unix socket (--host %s) has none",
+                           o->worker.host);
+        o->worker.port = 0; /* and PORT, which may be there for other programs, is not looked at */
+    }
     if (fill_from_environment(o, err) != ERR_OK)
+        return err->code;
+    if (complete_listener(&o->worker, err) != ERR_OK)
         return err->code;
     if (o->worker.model_path == NULL)
         return err_set(err, ERR_USAGE, "--model: missing (or set MODEL_PATH)");
@@ -274,6 +337,8 @@ ErrCode serve_options_parse(ServeOptions *o, int argc, char **argv, Err *err)
                         .kv_type = KERN_F32,
                         .cpu = SERVE_ANY_CPU};
     o->worker.port = PORT_UNSET;
+    o->worker.host = NULL;
+    o->worker.unix_mode = UNIX_MODE_UNSET;
     opterr = 0;
     optind = 0; /* 0, not 1: GNU getopt starts over, also for its own state */
     while ((option = getopt_long(argc, argv, "+:h", long_options, NULL)) != -1) {

@@ -265,7 +265,8 @@ static ErrCode one_line(Work *w, const Options *o, const char *text, size_t n, s
     if (n > TOKENIZE_MAX_BYTES)
         return err_set(err, ERR_LIMIT, "%s: longer than %d bytes", where, TOKENIZE_MAX_BYTES);
 
-    json_t *line = json_parse(text, n, where, err);
+    /* What one array of ids holds is bounded by its bytes, as what is encoded is. */
+    json_t *line = json_parse_bounded(text, n, SIZE_MAX, where, err);
 
     if (line == NULL)
         return err->code;

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/json_memory.h"
 #include "common/mapped_file.h"
 #include "common/text.h"
 
@@ -29,6 +30,11 @@ static bool is_blank(char c)
     return c == ' ' || c == '\t' || c == '\r' || c == '\n';
 }
 
+static bool is_structural(char c)
+{
+    return c == '[' || c == ']' || c == '{' || c == '}' || c == ',' || c == ':';
+}
+
 static size_t skip_blanks(const char *text, size_t n, size_t i)
 {
     while (i < n && is_blank(text[i]))
@@ -37,19 +43,26 @@ static size_t skip_blanks(const char *text, size_t n, size_t i)
 }
 
 /* jansson's own limit of depth is 2048 and fixed, and it has none for the number of values.
- * Brackets and commas in strings do not count; damaged text is left to jansson. */
-static ErrCode check_shape(const char *text, size_t n, size_t max_values, const char *what,
-                           Err *err)
+ * Brackets and commas in strings do not count; damaged text is left to jansson. *longest becomes at
+ * least the length of the longest string, number or word. */
+static ErrCode check_shape(const char *text, size_t n, size_t max_values, size_t *longest,
+                           const char *what, Err *err)
 {
-    size_t n_values = 1;
+    size_t n_values = 1, token = 0;
     int depth = 0;
 
+    *longest = 0;
     for (size_t i = 0; i < n; i++) {
+        const size_t begin = i;
         const char c = text[i];
 
         if (c == '"')
             i = skip_string(text, n, i) - 1;
-        else if (c == ']' || c == '}')
+        token = is_blank(c) || is_structural(c) ? 0 : token + i - begin + 1;
+        *longest = token > *longest ? token : *longest;
+        if (c == '"')
+            continue;
+        if (c == ']' || c == '}')
             depth--;
         else if ((c == '[' || c == '{') && ++depth > JSON_MAX_DEPTH)
             return err_set(err, ERR_FORMAT, "%s: byte %zu: nested deeper than %d levels", what, i,
@@ -63,24 +76,28 @@ static ErrCode check_shape(const char *text, size_t n, size_t max_values, const 
     return ERR_OK;
 }
 
-static json_t *load(const char *text, size_t n, json_error_t *error)
+static json_t *load(const char *text, size_t n, size_t longest, json_error_t *error,
+                    bool *out_of_memory)
 {
-    return json_loadb(text, n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_ANY, error);
+    /* No bytes may have no place; jansson takes that for a fault of ours. */
+    return json_memory_load(n > 0 ? text : "", n, longest,
+                            JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_ANY, error,
+                            out_of_memory);
 }
 
 /* jansson refuses NUL in a key, RFC 8259 allows it. No key that anything here looks for has one, so
  * such a key only has to stay different from those: \u0000 becomes \uFFFF, which is no character
  * either. Called after jansson has accepted the text up to such a key; what is wrong behind it is
  * found by the second run. */
-static json_t *load_with_nul_keys(const char *text, size_t n, json_error_t *error)
+static json_t *load_with_nul_keys(const char *text, size_t n, size_t longest, json_error_t *error,
+                                  bool *out_of_memory)
 {
     char *copy = malloc(n + 1);
     size_t end;
 
-    if (copy == NULL) {
-        *error = (json_error_t){.line = -1};
+    *out_of_memory = copy == NULL;
+    if (copy == NULL)
         return NULL;
-    }
     memcpy(copy, text, n);
     for (size_t i = 0; i < n; i++) {
         if (copy[i] != '"')
@@ -97,20 +114,22 @@ static json_t *load_with_nul_keys(const char *text, size_t n, json_error_t *erro
         }
         i = end - 1;
     }
-    json_t *root = load(copy, n, error);
+    json_t *root = load(copy, n, longest, error, out_of_memory);
     free(copy);
     return root;
 }
 
 json_t *json_parse(const char *text, size_t n, const char *what, Err *err)
 {
-    return json_parse_bounded(text, n, SIZE_MAX, what, err);
+    return json_parse_bounded(text, n, JSON_MAX_VALUES, what, err);
 }
 
 json_t *json_parse_bounded(const char *text, size_t n, size_t max_values, const char *what,
                            Err *err)
 {
-    json_error_t error;
+    json_error_t error = {.line = 0};
+    bool out_of_memory = false;
+    size_t longest;
 
     if (n >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0) {
         err_set(err, ERR_FORMAT, "%s: starts with a byte order mark, expected JSON", what);
@@ -124,12 +143,12 @@ json_t *json_parse_bounded(const char *text, size_t n, size_t max_values, const 
                 (size_t)(nul - text));
         return NULL;
     }
-    if (check_shape(text, n, max_values, what, err) != ERR_OK)
+    if (check_shape(text, n, max_values, &longest, what, err) != ERR_OK)
         return NULL;
-    json_t *root = load(text, n, &error);
-    if (root == NULL && json_error_code(&error) == json_error_null_byte_in_key)
-        root = load_with_nul_keys(text, n, &error);
-    if (root == NULL && (error.line < 0 || json_error_code(&error) == json_error_out_of_memory))
+    json_t *root = load(text, n, longest, &error, &out_of_memory);
+    if (root == NULL && !out_of_memory && json_error_code(&error) == json_error_null_byte_in_key)
+        root = load_with_nul_keys(text, n, longest, &error, &out_of_memory);
+    if (root == NULL && out_of_memory)
         err_set(err, ERR_MEMORY, "%s: out of memory", what);
     else if (root == NULL)
         err_set(err, ERR_FORMAT, "%s: line %d, column %d: %s", what, error.line, error.column,
@@ -139,7 +158,7 @@ json_t *json_parse_bounded(const char *text, size_t n, size_t max_values, const 
 
 json_t *json_parse_file(const char *path, size_t max_bytes, Err *err)
 {
-    return json_parse_file_bounded(path, max_bytes, JSON_FILE_MAX_VALUES, err);
+    return json_parse_file_bounded(path, max_bytes, JSON_MAX_VALUES, err);
 }
 
 json_t *json_parse_file_bounded(const char *path, size_t max_bytes, size_t max_values, Err *err)
@@ -221,12 +240,27 @@ void json_buf_printf(JsonBuf *b, const char *format, ...)
     va_end(args);
 }
 
+/* Bytes at the front that stand for themselves: most texts are nothing else, and may be long. */
+static size_t plain_length(const char *s, size_t n)
+{
+    size_t i = 0;
+
+    while (i < n && s[i] >= ' ' && s[i] < 0x7f && s[i] != '"' && s[i] != '\\')
+        i++;
+    return i;
+}
+
 void json_buf_string(JsonBuf *b, const char *s, size_t n)
 {
     char unit[TEXT_JSON_UNIT_BYTES];
 
     json_buf_add(b, "\"", 1);
     for (size_t i = 0, used; i < n; i += used) {
+        used = plain_length(s + i, n - i);
+        if (used > 0) {
+            json_buf_add(b, s + i, used);
+            continue;
+        }
         const size_t k = text_json_unit(unit, s + i, n - i, &used);
 
         json_buf_add(b, unit, k);

@@ -11,27 +11,23 @@
 
 #include "common/error.h"
 
-enum {
-    JSON_MAX_DEPTH = 32,
-    /* A parsed value takes up to 250 bytes, an empty object in the text only three: a file of
-     * 256 MiB could ask for 20 GB. This many are enough for a tokenizer of a million tokens with as
-     * many merges, each a pair. */
-    JSON_FILE_MAX_VALUES = 4200000
-};
+/* A parsed value takes up to 250 bytes, an empty object in the text only three: more values than
+ * these are refused before anything is built. Enough for a tokenizer of 500,000 tokens with as many
+ * merges, each a pair. */
+enum { JSON_MAX_DEPTH = 32, JSON_MAX_VALUES = 2000000 };
 
 /* Parses text[0..n). RFC 8259 to the letter; refuses bytes after the value, duplicate keys, depth
- * above 32, bad UTF-8, NaN. what names the source in messages ("config.json"). "\u0000" in a string
- * is accepted (length kept). Returns a new reference, or NULL with err set (ERR_FORMAT; the message
- * has line and column). */
+ * above 32, bad UTF-8, NaN, more than JSON_MAX_VALUES values. what names the source in messages
+ * ("config.json"). "\u0000" in a string is accepted (length kept). Returns a new reference, or NULL
+ * with err set (ERR_FORMAT; the message has line and column). */
 json_t *json_parse(const char *text, size_t n, const char *what, Err *err) ERR_CHECK;
 
-/* The same for text of a stranger: more than max_values values (commas and opening brackets are
- * counted) are refused with ERR_LIMIT before anything is built, so that a small text cannot cost
- * much time or memory. */
+/* The same with another bound: more than max_values values (commas and opening brackets are
+ * counted) are refused with ERR_LIMIT, so that a small text cannot cost much time or memory. */
 json_t *json_parse_bounded(const char *text, size_t n, size_t max_values, const char *what,
                            Err *err) ERR_CHECK;
 
-/* Maps and parses a file of at most max_bytes and JSON_FILE_MAX_VALUES values, or of at most
+/* Maps and parses a file of at most max_bytes and JSON_MAX_VALUES values, or of at most
  * max_values. Messages carry the path. */
 json_t *json_parse_file(const char *path, size_t max_bytes, Err *err) ERR_CHECK;
 json_t *json_parse_file_bounded(const char *path, size_t max_bytes, size_t max_values,

@@ -92,6 +92,14 @@ static size_t hex_bytes(char *out, const char *s, size_t n)
     return 4 * n;
 }
 
+/* Of those above U+007E. U+0080..U+009F are control characters too: some terminals obey U+009B as
+ * an escape sequence. U+2028 and U+2029 end a line for many readers, and what follows them up to
+ * U+202E and from U+2066 to U+2069 turns the text behind it around. */
+static bool is_unprintable(int c)
+{
+    return c < 0xa0 || (c >= 0x2028 && c <= 0x202e) || (c >= 0x2066 && c <= 0x2069);
+}
+
 /* The escaped form of the character at s; returns its length and stores the bytes read in *used. */
 static size_t escape_unit(char out[ESCAPE_UNIT_BYTES], const char *s, size_t n, size_t *used)
 {
@@ -102,9 +110,7 @@ static size_t escape_unit(char out[ESCAPE_UNIT_BYTES], const char *s, size_t n, 
         out[1] = (char)(c == '\n' ? 'n' : c == '\r' ? 'r' : 't');
         return 2;
     }
-    /* U+0080..U+009F are control characters too: some terminals obey U+009B as an escape sequence.
-     */
-    if (c < 0x20 || (c >= 0x7f && c < 0xa0))
+    if (c < 0x20 || (c >= 0x7f && is_unprintable(c)))
         return hex_bytes(out, s, *used);
     memcpy(out, s, *used);
     return *used;

@@ -28,9 +28,9 @@ bool text_utf8_valid(const char *s, size_t n);
 /* Unicode scalar values in valid UTF-8. */
 size_t text_utf8_count(const char *s, size_t n);
 
-/* Writes s[0..n) to out (size bytes, NUL-terminated) with control characters and invalid bytes
- * escaped as \n, \t, \r or \xHH. What does not fit is cut in the middle ("..."), never inside a
- * character. Returns the length. */
+/* Writes s[0..n) to out (size bytes, NUL-terminated) with control characters, what ends or
+ * turns a line in Unicode, and invalid bytes escaped as \n, \t, \r or \xHH. What does not fit is
+ * cut in the middle ("..."), never inside a character. Returns the length. */
 size_t text_escape(char *out, size_t size, const char *s, size_t n);
 
 /* Writes the character at s[0..n), n > 0, as it stands inside a JSON string (no NUL at the end) and

@@ -36,7 +36,7 @@ struct Gguf {
     Arena memory;    /* this struct, path, entries, tensors, names */
     MappedFile file; /* owned; empty for gguf_parse */
     size_t size;
-    const unsigned char *end; /* of the file */
+    const unsigned char *end; /* of the file's bytes */
     const char *path;
     Entry *entries; /* sorted by key */
     size_t n_entries;
@@ -381,13 +381,6 @@ static ErrCode measure(Cursor *c, size_t n_tensors, size_t n_keys, size_t *name_
     return ERR_OK;
 }
 
-/* The file is mapped, not copied: whoever writes to it between the walks could make the second one
- * find other numbers than those that memory was sized by. */
-static ErrCode changed(const char *what, Err *err)
-{
-    return err_set(err, ERR_FORMAT, "%s: the file changed while it was read", what);
-}
-
 /* An object with room for what was measured. */
 static Gguf *gguf_new(size_t n_tensors, size_t n_keys, size_t name_bytes, const char *what,
                       char **names, Err *err)
@@ -447,7 +440,14 @@ static int compare_offsets(const void *a, const void *b)
     return (x->offset > y->offset) - (x->offset < y->offset);
 }
 
-/* The second walk. names: room for name_bytes. */
+/* A mapped file shows what others write to it: what was checked may be something else now. */
+static ErrCode changed(const Cursor *c)
+{
+    (void)cursor_fail(c, ERR_FORMAT, "the file changed while it was read");
+    return ERR_FORMAT;
+}
+
+/* The second walk; names: room for as many bytes as the first walk counted. */
 static ErrCode keep_all(Gguf *g, Cursor *c, size_t n_tensors, size_t n_keys, char *names,
                         size_t name_bytes, bool mapped)
 {
@@ -462,13 +462,13 @@ static ErrCode keep_all(Gguf *g, Cursor *c, size_t n_tensors, size_t n_keys, cha
         if (!read_tensor(c, t, &name))
             return c->err->code;
         if (name.n >= name_bytes)
-            return changed(g->path, c->err);
+            return changed(c);
         memcpy(names, name.text, name.n);
+        name_bytes -= name.n + 1;
         t->name = names;
         t->file = g->path;
         t->mapped = mapped;
         names += name.n + 1; /* the arena is zeroed */
-        name_bytes -= name.n + 1;
     }
     return ERR_OK;
 }
@@ -779,6 +779,17 @@ ErrCode gguf_bool(const Gguf *g, const char *key, bool *out, bool *found, Err *e
     return code;
 }
 
+/* The string whose length is at p, which is read anew: false when it has come to lead past end. */
+static bool string_at(const unsigned char *p, const unsigned char *end, GgufText *out)
+{
+    const uint64_t n = load(p, 8);
+
+    if (n > (size_t)(end - p) - 8)
+        return false;
+    *out = (GgufText){(const char *)p + 8, (size_t)n};
+    return true;
+}
+
 ErrCode gguf_string(const Gguf *g, const char *key, GgufText *out, bool *found, Err *err)
 {
     const Entry *e;
@@ -786,11 +797,9 @@ ErrCode gguf_string(const Gguf *g, const char *key, GgufText *out, bool *found, 
 
     if (code != ERR_OK || e == NULL)
         return code;
-    const uint64_t n = load(e->value, 8);
-    if (n > (size_t)(g->end - e->value) - 8)
-        return changed(g->path, err);
-    *out = (GgufText){(const char *)e->value + 8, (size_t)n};
-    return ERR_OK;
+    return string_at(e->value, g->end, out)
+               ? ERR_OK
+               : err_set(err, ERR_FORMAT, "%s: key %s: changed while it was read", g->path, key);
 }
 
 ErrCode gguf_array(const Gguf *g, const char *key, GgufMeta element, GgufArray *out, bool *found,
@@ -815,7 +824,7 @@ static const unsigned char *next(GgufArray *a, size_t n)
 {
     const unsigned char *p = a->at;
 
-    if (a->n == 0 || (size_t)(a->end - p) < n)
+    if (a->n == 0)
         return NULL;
     a->n--;
     a->at += n;
@@ -824,17 +833,11 @@ static const unsigned char *next(GgufArray *a, size_t n)
 
 bool gguf_next_string(GgufArray *a, GgufText *out)
 {
-    const unsigned char *p = next(a, 8);
-
-    if (p == NULL)
+    /* A string before this one may have grown over it. */
+    if (a->n == 0 || a->end - a->at < STRING_MIN_BYTES || !string_at(a->at, a->end, out))
         return false;
-    const uint64_t length = load(p, 8);
-    if (length > (size_t)(a->end - a->at)) {
-        a->n = 0;
-        return false;
-    }
-    *out = (GgufText){(const char *)p + 8, (size_t)length};
-    a->at += out->n;
+    a->n--;
+    a->at += STRING_MIN_BYTES + out->n;
     return true;
 }
 

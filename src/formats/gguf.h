@@ -65,7 +65,7 @@ typedef struct {
 typedef struct {
     const unsigned char *at;  /* the next one; any alignment */
     size_t n;                 /* still to come */
-    const unsigned char *end; /* of the file: a length may have changed since it was checked */
+    const unsigned char *end; /* of the file */
 } GgufArray;
 
 typedef struct Gguf Gguf;
@@ -120,9 +120,9 @@ ErrCode gguf_string(const Gguf *g, const char *key, GgufText *out, bool *found, 
 ErrCode gguf_array(const Gguf *g, const char *key, GgufMeta element, GgufArray *out, bool *found,
                    Err *err) ERR_CHECK;
 
-/* Takes the next element of an array of strings, I32, U32 or F32; false when none is left, or when
- * somebody wrote to the file meanwhile and a string now reaches beyond its end. Nothing is copied:
- * a string lies in the file. */
+/* Takes the next element of an array of strings, I32, U32 or F32; false when none is left (or when
+ * the file was changed under us and a string would lead out of it). Nothing is copied: a string
+ * lies in the file. */
 bool gguf_next_string(GgufArray *a, GgufText *out);
 bool gguf_next_i32(GgufArray *a, int32_t *out);
 bool gguf_next_u32(GgufArray *a, uint32_t *out);

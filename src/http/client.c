@@ -23,7 +23,8 @@
 
 enum {
     ANSWER_MAX_BYTES = 64 * 1024,
-    READ_BYTES = 16 * 1024,
+    LATE_MS = 500, /* the process was stopped, or the machine slept */
+    SECOND_LOOK_MS = 50,
     MESSAGE_BYTES = 256,
     ADDRESS_TEXT_BYTES = 80
 };
@@ -35,6 +36,8 @@ struct HttpPost {
     struct bufferevent *bev;  /* NULL between attempts */
     struct event *timer;      /* the attempt's share while connecting, then the whole rest */
     uint64_t end_ms;
+    uint64_t timer_due_ms;
+    bool timer_put_off;
     int next_address;
     bool is_connected; /* the whole request has left */
     size_t n_received;
@@ -56,10 +59,13 @@ static bool is_interim(const llhttp_t *parser)
     return parser->status_code / 100 == 1 && parser->status_code != 101;
 }
 
+/* llhttp takes any number as status. */
 static int on_headers_complete(llhttp_t *parser)
 {
     HttpPost *p = parser->data;
 
+    if (parser->status_code < 100 || parser->status_code > 599)
+        return HPE_USER;
     if (!is_interim(parser))
         p->status = parser->status_code;
     parser->upgrade = 0;
@@ -134,6 +140,7 @@ static void set_timer(HttpPost *p, uint64_t wait_ms)
     const struct timeval wait = {.tv_sec = (time_t)(wait_ms / 1000),
                                  .tv_usec = (suseconds_t)(wait_ms % 1000 * 1000)};
 
+    p->timer_due_ms = clock_now_ms() + wait_ms;
     (void)event_add(p->timer, &wait);
 }
 
@@ -150,6 +157,12 @@ static void on_timer(evutil_socket_t fd, short what, void *ctx)
 
     (void)fd;
     (void)what;
+    /* After SIGSTOP and SIGCONT the timers come before the sockets, where the answer may lie. */
+    if (p->bev != NULL && !p->timer_put_off && clock_now_ms() > p->timer_due_ms + LATE_MS) {
+        p->timer_put_off = true;
+        set_timer(p, SECOND_LOOK_MS);
+        return;
+    }
     if (p->bev == NULL)
         fail_attempt(
             p,
@@ -253,7 +266,6 @@ static bool begin_attempt(HttpPost *p, int fd)
         return false;
     }
     bufferevent_setcb(p->bev, on_answer, on_sent, on_end, p);
-    bufferevent_setwatermark(p->bev, EV_READ, 0, READ_BYTES);
     if (evbuffer_add_buffer_reference(bufferevent_get_output(p->bev), p->request) == 0 &&
         bufferevent_enable(p->bev, EV_WRITE) == 0)
         return true;

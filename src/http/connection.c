@@ -23,7 +23,19 @@ static size_t pending_output(const HttpConn *c)
 
 static void set_deadline(HttpConn *c, int after_ms)
 {
-    c->deadline_ms = clock_now_ms() + (uint64_t)after_ms;
+    c->since_ms = clock_now_ms();
+    c->deadline_ms = c->since_ms + (uint64_t)after_ms;
+}
+
+/* What was queued will be sent, unless it could not be added. libevent waits for the socket by
+ * itself as soon as something is queued; when that fails, for want of memory or by the kernel's
+ * refusal, it tells nobody. */
+static void check_queued(HttpConn *c, bool added)
+{
+    if (added && event_pending(&c->bev->ev_write, EV_WRITE, NULL))
+        return;
+    c->broken = true;
+    server_kick(c);
 }
 
 /* Everything that is sent passes here or through queue_head. */
@@ -31,12 +43,8 @@ static void queue(HttpConn *c, const char *data, size_t n)
 {
     if (c->broken || n == 0)
         return;
-    if (evbuffer_add(bufferevent_get_output(c->bev), data, n) != 0) {
-        c->broken = true;
-        server_kick(c);
-        return;
-    }
-    c->n_queued += n;
+    check_queued(c, evbuffer_add(bufferevent_get_output(c->bev), data, n) == 0);
+    c->n_queued += c->broken ? 0 : n;
 }
 
 static void queue_head(HttpConn *c, const ResponseHead *head)
@@ -45,11 +53,7 @@ static void queue_head(HttpConn *c, const ResponseHead *head)
 
     if (c->broken)
         return;
-    if (!response_add_head(bufferevent_get_output(c->bev), head)) {
-        c->broken = true;
-        server_kick(c);
-        return;
-    }
+    check_queued(c, response_add_head(bufferevent_get_output(c->bev), head));
     c->n_queued += pending_output(c) - before;
 }
 
@@ -62,9 +66,10 @@ static void discard_input(HttpConn *c)
     (void)evbuffer_drain(in, n);
 }
 
-/* While the input stands at its water mark libevent calls the read callback over and over
- * (libevent#891), and a turn of the loop that was to be short never ends. So reading is switched
- * off until there is room; http_server_poll_hangups sees who leaves meanwhile. */
+/* Reading is switched off while much waits unparsed; http_server_poll_hangups sees who leaves
+ * meanwhile. Not by libevent's water mark: while the input stands there it calls the read callback
+ * over and over (libevent#891), and a turn of the loop that was to be short never ends; and without
+ * memory for its own callback bufferevent_setwatermark crashes (2.1.12). */
 static void watch_input(HttpConn *c)
 {
     const bool full = evbuffer_get_length(bufferevent_get_input(c->bev)) >= CONN_READ_BYTES;
@@ -122,6 +127,14 @@ static void take_request(HttpConn *c, const ParsedRequest *request)
         correlation_id_new(c->correlation_id);
 }
 
+/* What a status must be accompanied by. */
+static const char *headers_of(int status)
+{
+    if (status == 503)
+        return "Retry-After: 1\r\n";
+    return status == 401 ? "WWW-Authenticate: Bearer realm=\"llorch-cpud\"\r\n" : NULL;
+}
+
 /* Answers for this layer itself; the connection ends, since where the next request begins is not
  * known. */
 static void fail(HttpConn *c, int status, const char *message)
@@ -134,7 +147,7 @@ static void fail(HttpConn *c, int status, const char *message)
     c->keep_alive = false;
     if (n > sizeof body)
         n = sizeof body;
-    answer(c, status, "application/json", status == 503 ? "Retry-After: 1\r\n" : NULL, body, n);
+    answer(c, status, "application/json", headers_of(status), body, n);
     request_parser_reset(c->parser);
 }
 
@@ -346,7 +359,7 @@ HttpConn *conn_new(HttpServer *s, int fd)
     c->server = s;
     set_socket_options(c, fd);
     bufferevent_setcb(c->bev, on_readable, on_all_sent, on_end, c);
-    bufferevent_setwatermark(c->bev, EV_READ, 0, CONN_READ_BYTES);
+    (void)bufferevent_set_max_single_read(c->bev, CONN_READ_BYTES);
     c->state = CONN_IDLE;
     set_deadline(c, s->limits.idle_timeout_ms);
     server_conn_added(s, c);
@@ -383,6 +396,11 @@ void conn_gone(HttpConn *c)
     conn_free(c);
 }
 
+bool conn_is_spare(const HttpConn *c)
+{
+    return is_receiving(c) || c->state == CONN_LINGERING;
+}
+
 static bool is_stalled(HttpConn *c, uint64_t now_ms)
 {
     const size_t pending = pending_output(c);
@@ -392,7 +410,7 @@ static bool is_stalled(HttpConn *c, uint64_t now_ms)
         c->stall_deadline_ms = 0;
         return false;
     }
-    if (c->stall_deadline_ms != 0 && taken - c->stall_taken < CONN_STALL_BYTES)
+    if (c->stall_deadline_ms != 0 && taken - c->stall_taken < c->server->limits.min_taken_bytes)
         return now_ms >= c->stall_deadline_ms;
     c->stall_deadline_ms = now_ms + (uint64_t)c->server->limits.write_timeout_ms;
     c->stall_taken = taken;

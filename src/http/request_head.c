@@ -131,9 +131,10 @@ static void line_start_byte(RequestHead *h, char c)
 
 static void line_feed(RequestHead *h, char c, RequestHeadState next)
 {
-    if (c != '\n')
+    if (c == '\n')
+        h->state = next;
+    else
         refuse(h, 400, "a CR that no LF follows");
-    h->state = next;
 }
 
 static void scan_byte(RequestHead *h, char c)

@@ -8,10 +8,14 @@
 #include <string.h>
 #include <strings.h>
 
+#include "http/header_value.h"
+
 enum {
-    FIELD_BYTES = 32,  /* longer names are none that we know */
-    VALUE_BYTES = 256, /* longer values match nothing that we compare with */
+    FIELD_BYTES = 32,           /* longer names are none that we know */
+    VALUE_BYTES = 256,          /* longer values match nothing that we compare with */
+    AUTHORIZATION_BYTES = 1024, /* the scheme, blanks and the longest key */
     BODY_FIRST_BYTES = 4096,
+    BODY_FREE_BYTES = 64 * 1024,
     CHUNK_EXTENSION_BYTES = 4096 /* they are ignored, but not without end */
 };
 
@@ -33,15 +37,17 @@ struct RequestParser {
 
     char field[FIELD_BYTES]; /* the header line being read; lengths may exceed what is kept */
     size_t n_field;
-    char value[VALUE_BYTES];
+    char value[AUTHORIZATION_BYTES];
     size_t n_value;
 
     char correlation_id[REQUEST_ID_BYTES];
     char content_type[VALUE_BYTES];
     char content_encoding[VALUE_BYTES];
+    char authorization[AUTHORIZATION_BYTES];
     int n_ids, n_hosts, n_lengths, n_codings;
     bool is_chunked; /* the coding is exactly "chunked" */
     bool length_is_number;
+    bool host_is_valid; /* of the last one */
     bool expects_continue, expects_other;
     bool wants_continue;
 
@@ -108,11 +114,17 @@ static bool value_is(const RequestParser *p, const char *text)
     return p->n_value == strlen(text) && strncasecmp(p->value, text, p->n_value) == 0;
 }
 
+/* Whether all of the value is in p->value. */
+static bool is_kept(const RequestParser *p)
+{
+    return p->n_value <= sizeof p->value;
+}
+
 /* Keeps the value for the routes. What cannot be taken at its word becomes "?", which matches
  * nothing. */
-static void keep_value(const RequestParser *p, char out[VALUE_BYTES], const char **pointer)
+static void keep_value(const RequestParser *p, char *out, size_t size, const char **pointer)
 {
-    if (*pointer != NULL || p->n_value >= VALUE_BYTES) {
+    if (*pointer != NULL || p->n_value >= size) {
         memcpy(out, "?", 2);
     } else {
         memcpy(out, p->value, p->n_value);
@@ -123,30 +135,16 @@ static void keep_value(const RequestParser *p, char out[VALUE_BYTES], const char
 
 static void keep_correlation_id(RequestParser *p)
 {
-    static const char allowed[] =
-        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
-
     p->correlation_id[0] = '\0';
-    if (++p->n_ids > 1 || p->n_value == 0 || p->n_value >= REQUEST_ID_BYTES)
+    if (++p->n_ids > 1 || !header_value_is_id(p->value, p->n_value, REQUEST_ID_BYTES - 1))
         return;
-    for (size_t i = 0; i < p->n_value; i++)
-        if (p->value[i] == '\0' || strchr(allowed, p->value[i]) == NULL)
-            return;
     memcpy(p->correlation_id, p->value, p->n_value);
     p->correlation_id[p->n_value] = '\0';
 }
 
-static bool value_is_number(const RequestParser *p)
-{
-    for (size_t i = 0; i < p->n_value && i < sizeof p->value; i++)
-        if (p->value[i] < '0' || p->value[i] > '9')
-            return false;
-    return p->n_value > 0 && p->n_value <= sizeof p->value;
-}
-
 static void trim_value(RequestParser *p)
 {
-    while (p->n_value > 0 && p->n_value <= sizeof p->value &&
+    while (p->n_value > 0 && is_kept(p) &&
            (p->value[p->n_value - 1] == ' ' || p->value[p->n_value - 1] == '\t'))
         p->n_value--;
 }
@@ -155,9 +153,10 @@ static void take_header(RequestParser *p)
 {
     if (field_is(p, "host")) {
         p->n_hosts++;
+        p->host_is_valid = is_kept(p) && header_value_is_host(p->value, p->n_value);
     } else if (field_is(p, "content-length")) {
         p->n_lengths++;
-        p->length_is_number = value_is_number(p);
+        p->length_is_number = is_kept(p) && header_value_is_number(p->value, p->n_value);
     } else if (field_is(p, "transfer-encoding")) {
         p->n_codings++;
         p->is_chunked = value_is(p, "chunked");
@@ -169,9 +168,12 @@ static void take_header(RequestParser *p)
     } else if (field_is(p, "x-correlation-id")) {
         keep_correlation_id(p);
     } else if (field_is(p, "content-type")) {
-        keep_value(p, p->content_type, &p->request.content_type);
+        keep_value(p, p->content_type, sizeof p->content_type, &p->request.content_type);
     } else if (field_is(p, "content-encoding")) {
-        keep_value(p, p->content_encoding, &p->request.content_encoding);
+        keep_value(p, p->content_encoding, sizeof p->content_encoding,
+                   &p->request.content_encoding);
+    } else if (field_is(p, "authorization")) {
+        keep_value(p, p->authorization, sizeof p->authorization, &p->request.authorization);
     }
 }
 
@@ -197,9 +199,19 @@ static int check_framing(RequestParser *p)
         return refuse(p, 400, "only Transfer-Encoding: chunked, in HTTP/1.1, is accepted");
     if (p->n_lengths == 1 && !p->length_is_number)
         return refuse(p, 400, "Content-Length is not a number");
-    if (p->n_lengths == 1 && p->http.content_length > p->limits->max_body_bytes)
-        return refuse(p, 413, "the body is too large");
     return 0;
+}
+
+/* Who may not send a request learns nothing from it, not even which sizes and paths there are. */
+static int check_permission(RequestParser *p)
+{
+    const RequestLimits *limits = p->limits;
+    const char *refusal =
+        limits->refuse_head != NULL
+            ? limits->refuse_head(limits->refuse_ctx, p->request.path, p->request.authorization)
+            : NULL;
+
+    return refusal != NULL ? refuse(p, 401, refusal) : 0;
 }
 
 static int check_target(RequestParser *p)
@@ -216,6 +228,8 @@ static int check_target(RequestParser *p)
         return refuse(p, 400, "the target holds a fragment");
     if (strncasecmp(path, scheme, sizeof scheme - 1) == 0) {
         path += sizeof scheme - 1;
+        if (strchr("/?", *path) != NULL) /* or the end */
+            return refuse(p, 400, "the target names no host");
         path += strcspn(path, "/?");
     } else if (*path != '/' && !is_connect && !(is_options && strcmp(path, "*") == 0)) {
         return refuse(p, 400, "the target does not begin with /");
@@ -238,15 +252,28 @@ static int on_headers_complete(llhttp_t *http)
         return HPE_USER;
     if (p->n_hosts > 1 || (p->n_hosts == 0 && !p->request.is_http_10))
         return refuse(p, 400, "HTTP/1.1 needs exactly one Host");
+    if (p->n_hosts == 1 && !p->host_is_valid)
+        return refuse(p, 400, "the Host is not a name or an address with or without a port");
     if (check_framing(p) != 0)
         return HPE_USER;
     if (p->expects_other)
         return refuse(p, 417, "the only expectation that can be met is 100-continue");
+    if (check_permission(p) != 0)
+        return HPE_USER;
+    if (p->n_lengths == 1 && http->content_length > p->limits->max_body_bytes)
+        return refuse(p, 413, "the body is too large");
     p->wants_continue = p->expects_continue && !p->request.is_http_10 &&
                         (p->n_codings == 1 || http->content_length > 0);
     /* No other protocol is spoken after this request, whatever Upgrade or CONNECT ask for. */
     http->upgrade = 0;
     return 0;
+}
+
+/* What a body of this size takes of the common budget. Small ones take nothing: a few clients that
+ * hold back the end of large bodies must not keep everybody else from sending a job. */
+static size_t budget_share(size_t cap)
+{
+    return cap > BODY_FREE_BYTES ? cap - BODY_FREE_BYTES : 0;
 }
 
 /* Grows by doubling, from the bytes that really arrived: a Content-Length alone allocates nothing.
@@ -262,12 +289,12 @@ static bool reserve_body(RequestParser *p, size_t n)
         cap *= 2;
     if (cap > p->limits->max_body_bytes + 1)
         cap = p->limits->max_body_bytes + 1;
-    if (cap - p->body_cap > *p->limits->body_budget)
+    if (budget_share(cap) - budget_share(p->body_cap) > *p->limits->body_budget)
         return false;
     body = realloc(p->body, cap);
     if (body == NULL)
         return false;
-    *p->limits->body_budget -= cap - p->body_cap;
+    *p->limits->body_budget -= budget_share(cap) - budget_share(p->body_cap);
     p->body = body;
     p->body_cap = cap;
     return true;
@@ -349,7 +376,7 @@ void request_parser_reset(RequestParser *p)
 {
     const RequestLimits *limits = p->limits;
 
-    *limits->body_budget += p->body_cap;
+    *limits->body_budget += budget_share(p->body_cap);
     free(p->body);
     free(p->target);
     memset(p, 0, sizeof *p);
@@ -365,7 +392,7 @@ void request_parser_free(RequestParser *p)
 {
     if (p == NULL)
         return;
-    *p->limits->body_budget += p->body_cap;
+    *p->limits->body_budget += budget_share(p->body_cap);
     free(p->body);
     free(p->target);
     free(p);

@@ -20,6 +20,9 @@ typedef struct {
     RequestHeadLimits head;
     size_t max_body_bytes;
     size_t *body_budget; /* bytes that all bodies together may still take; shared by the parsers */
+    /* HttpHandler's of the same name, with its ctx. May be NULL. */
+    const char *(*refuse_head)(void *ctx, const char *path, const char *authorization);
+    void *refuse_ctx;
 } RequestLimits;
 
 /* Valid from REQUEST_COMPLETE until request_parser_reset. */
@@ -29,6 +32,7 @@ typedef struct {
     const char *correlation_id;   /* "" when absent, repeated or not 1-128 of [A-Za-z0-9._-] */
     const char *content_type;     /* NULL when absent; "?" when repeated or longer than 255 bytes */
     const char *content_encoding; /* likewise */
+    const char *authorization;    /* likewise, with 1023 bytes */
     const char *body;             /* NUL-terminated */
     size_t n_body;
     bool keep_alive; /* the client allows another request on this connection */

@@ -18,6 +18,7 @@ static const char *reason_phrase(int status)
                  {202, "Accepted"},
                  {204, "No Content"},
                  {400, "Bad Request"},
+                 {401, "Unauthorized"},
                  {404, "Not Found"},
                  {405, "Method Not Allowed"},
                  {408, "Request Timeout"},

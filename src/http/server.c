@@ -3,11 +3,8 @@
  * May include: common. */
 #include "http/server.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <netdb.h>
-#include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -23,9 +20,10 @@
 enum {
     ACCEPTS_PER_TURN = 16, /* the loop has others to serve, too */
     ACCEPT_RETRY_MS = 100, /* after running out of descriptors or memory */
-    LISTEN_BACKLOG = 512,
+    SPARE_MIN_MS = 20,
     SWEEP_MIN_MS = 5,
     SWEEP_MAX_MS = 250,
+    SWEEP_LATE_MS = 1000, /* the process was stopped, or the machine slept */
     POLL_BATCH = 64,
     SPARE_DESCRIPTORS = 32 /* for files, the log, the callback and the loop itself */
 };
@@ -40,6 +38,7 @@ HttpLimits http_limits_default(void)
                          .idle_timeout_ms = 30 * 1000,
                          .max_pending_bytes = 64 * 1024,
                          .write_timeout_ms = 10 * 1000,
+                         .min_taken_bytes = 4 * 1024,
                          .max_connections = 1024};
     struct rlimit files;
 
@@ -67,20 +66,48 @@ static struct timeval sweep_interval(const HttpLimits *limits)
     return (struct timeval){.tv_usec = shortest * 1000};
 }
 
-static void resume_accepting(HttpServer *s)
+/* Any descriptor does; "/" is there where /dev is not. */
+static void keep_reserve(HttpServer *s)
 {
-    if (!s->accept_paused || s->accept_event == NULL || s->accept_again_ms != 0 ||
-        s->n_conns >= s->limits.max_connections)
-        return;
-    s->accept_paused = event_add(s->accept_event, NULL) != 0;
+    if (s->reserve_fd < 0)
+        s->reserve_fd = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 }
 
-static void arm_sweep(HttpServer *s)
+/* The connection that goes when there are too many: spare for the longest time, of two of the same
+ * moment the one accepted first. Whoever opens as many as there may be, and lets them sleep or
+ * drip, must not keep out the probes. NULL: all are needed. */
+static HttpConn *oldest_spare(const HttpServer *s)
+{
+    HttpConn *oldest = NULL;
+
+    for (HttpConn *c = s->conns; c != NULL; c = c->next)
+        if (conn_is_spare(c) && (oldest == NULL || c->since_ms <= oldest->since_ms))
+            oldest = c;
+    return oldest;
+}
+
+static bool arm_sweep(HttpServer *s)
 {
     const struct timeval interval = sweep_interval(&s->limits);
 
-    if (!event_pending(s->sweep_event, EV_TIMEOUT, NULL))
-        (void)event_add(s->sweep_event, &interval);
+    if (event_pending(s->sweep_event, EV_TIMEOUT, NULL))
+        return true;
+    s->sweep_due_ms = clock_now_ms() + (uint64_t)interval.tv_usec / 1000;
+    return event_add(s->sweep_event, &interval) == 0;
+}
+
+static void resume_accepting(HttpServer *s)
+{
+    if (!s->accept_paused || s->accept_event == NULL || s->accept_again_ms != 0 ||
+        (s->n_conns >= s->limits.max_connections && oldest_spare(s) == NULL))
+        return;
+    if (event_add(s->accept_event, NULL) == 0) {
+        s->accept_paused = false;
+        return;
+    }
+    /* The sweep tries again; without a connection nothing else would. */
+    s->accept_again_ms = clock_now_ms() + ACCEPT_RETRY_MS;
+    (void)arm_sweep(s);
 }
 
 static void on_sweep(evutil_socket_t fd, short what, void *ctx)
@@ -91,15 +118,24 @@ static void on_sweep(evutil_socket_t fd, short what, void *ctx)
 
     (void)fd;
     (void)what;
+    /* After SIGSTOP and SIGCONT the timers come before the sockets. What arrived in time, and what
+     * could have been sent, must not be found late: the sockets first, this at its next turn. */
+    s->sweep_put_off = !s->sweep_put_off && now_ms > s->sweep_due_ms + SWEEP_LATE_MS;
+    if (s->sweep_put_off) {
+        (void)arm_sweep(s);
+        return;
+    }
     for (HttpConn *c = s->conns; c != NULL; c = next) {
         next = c->next; /* c can only free itself */
         conn_check_deadlines(c, now_ms);
     }
-    if (s->accept_again_ms != 0 && now_ms >= s->accept_again_ms)
+    if (s->accept_again_ms != 0 && now_ms >= s->accept_again_ms) {
         s->accept_again_ms = 0;
+        keep_reserve(s); /* it may have been lost when descriptors ran out */
+    }
     resume_accepting(s);
     if (s->conns != NULL || s->accept_again_ms != 0)
-        arm_sweep(s);
+        (void)arm_sweep(s);
 }
 
 static void on_kick(evutil_socket_t fd, short what, void *ctx)
@@ -131,7 +167,7 @@ void server_conn_added(HttpServer *s, HttpConn *c)
         s->conns->prev = c;
     s->conns = c;
     s->n_conns++;
-    arm_sweep(s);
+    (void)arm_sweep(s);
 }
 
 void server_conn_removed(HttpServer *s, HttpConn *c)
@@ -157,17 +193,22 @@ HttpServer *http_server_new(struct event_base *base, const HttpLimits *limits,
     s->base = base;
     s->limits = *limits;
     s->handler = *handler;
-    s->listen_fd = -1;
+    s->listener = (HttpListener){.fd = -1, .socket.lock_fd = -1};
     s->body_budget = SERVER_BODIES * limits->max_body_bytes;
     s->request_limits = (RequestLimits){.head = {.max_request_line = limits->max_request_line,
                                                  .max_header_bytes = limits->max_header_bytes,
                                                  .max_headers = limits->max_headers},
                                         .max_body_bytes = limits->max_body_bytes,
-                                        .body_budget = &s->body_budget};
-    s->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+                                        .body_budget = &s->body_budget,
+                                        .refuse_head = handler->refuse_head,
+                                        .refuse_ctx = handler->ctx};
+    s->reserve_fd = -1;
+    keep_reserve(s);
     s->sweep_event = evtimer_new(base, on_sweep, s);
     s->kick_event = evtimer_new(base, on_kick, s);
-    if (s->sweep_event == NULL || s->kick_event == NULL) {
+    /* The first timer of a loop makes room for eight, more than the process has, and the room is
+     * kept: armed once here, none can fail for want of memory later. */
+    if (s->sweep_event == NULL || s->kick_event == NULL || !arm_sweep(s)) {
         http_server_free(s);
         return NULL;
     }
@@ -179,9 +220,7 @@ void http_server_stop_accepting(HttpServer *s)
     if (s->accept_event != NULL)
         event_free(s->accept_event);
     s->accept_event = NULL;
-    if (s->listen_fd >= 0)
-        (void)close(s->listen_fd);
-    s->listen_fd = -1;
+    listener_close(&s->listener);
 }
 
 void http_server_free(HttpServer *s)
@@ -208,7 +247,7 @@ static void pause_accepting(HttpServer *s, int for_ms)
     if (for_ms == 0)
         return;
     s->accept_again_ms = clock_now_ms() + (uint64_t)for_ms;
-    arm_sweep(s);
+    (void)arm_sweep(s);
 }
 
 /* Descriptors ran out: the reserve is given up to take one newcomer and close it, so that it need
@@ -220,11 +259,12 @@ static void turn_away(HttpServer *s)
     if (s->reserve_fd >= 0) {
         int fd;
         (void)close(s->reserve_fd);
-        fd = accept4(s->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        fd = accept4(s->listener.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
         done = fd >= 0 || errno == EAGAIN;
         if (fd >= 0)
             (void)close(fd);
-        s->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+        s->reserve_fd = -1;
+        keep_reserve(s);
     }
     if (!done)
         pause_accepting(s, ACCEPT_RETRY_MS);
@@ -236,14 +276,20 @@ static void on_accept(evutil_socket_t listen_fd, short what, void *ctx)
 
     (void)what;
     for (int n = 0; n < ACCEPTS_PER_TURN; n++) {
+        const bool full = s->n_conns >= s->limits.max_connections;
+        HttpConn *spare = full ? oldest_spare(s) : NULL;
         int fd;
 
-        if (s->n_conns >= s->limits.max_connections) {
+        if (full && spare == NULL) {
             pause_accepting(s, 0);
             return;
         }
+        if (full && clock_now_ms() - spare->since_ms < SPARE_MIN_MS)
+            return; /* its request may be there and unread: the others have their turn first */
         fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
         if (fd >= 0) {
+            if (spare != NULL)
+                conn_gone(spare);
             if (conn_new(s, fd) == NULL)
                 pause_accepting(s, ACCEPT_RETRY_MS);
         } else if (errno == EMFILE || errno == ENFILE) {
@@ -269,103 +315,54 @@ HttpConn *http_server_adopt(HttpServer *s, int fd)
     return conn_new(s, fd);
 }
 
-/* Numbers only: no resolver runs. */
-static int parse_address(const char *host, int port, struct sockaddr_storage *out, socklen_t *len)
+/* Watches the listener that was just opened. */
+static ErrCode begin_accepting(HttpServer *s, Err *err)
 {
-    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM,
-                                   .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV | AI_PASSIVE};
-    struct addrinfo *found;
-    char name[256], service[16];
-    const size_t n = strlen(host);
-    int result;
-
-    if (strcmp(host, "localhost") == 0)
-        snprintf(name, sizeof name, "127.0.0.1");
-    else if (n > 2 && host[0] == '[' && host[n - 1] == ']')
-        snprintf(name, sizeof name, "%.*s", (int)n - 2, host + 1);
-    else
-        snprintf(name, sizeof name, "%s", host);
-    snprintf(service, sizeof service, "%d", port);
-    if (name[0] == '\0')
-        return EAI_NONAME;
-    result = getaddrinfo(name, service, &hints, &found);
-    if (result != 0)
-        return result;
-    memcpy(out, found->ai_addr, found->ai_addrlen);
-    *len = found->ai_addrlen;
-    freeaddrinfo(found);
-    return 0;
+    s->accept_event = event_new(s->base, s->listener.fd, EV_READ | EV_PERSIST, on_accept, s);
+    if (s->accept_event != NULL && event_add(s->accept_event, NULL) == 0)
+        return ERR_OK;
+    http_server_stop_accepting(s);
+    return err_set(err, ERR_MEMORY, "Failed to bind: out of memory");
 }
 
-static int bound_port(int fd)
+static ErrCode check_not_listening(const HttpServer *s, Err *err)
 {
-    union {
-        struct sockaddr_storage any;
-        struct sockaddr_in v4;
-        struct sockaddr_in6 v6;
-    } a = {0};
-    socklen_t len = sizeof a;
-
-    if (getsockname(fd, (struct sockaddr *)&a, &len) != 0)
-        return -1;
-    return ntohs(a.any.ss_family == AF_INET6 ? a.v6.sin6_port : a.v4.sin_port);
-}
-
-/* A listening socket, or -1 with errno. SO_REUSEADDR lets a restart take a port that has
- * connections in TIME_WAIT; two listeners on one port it does not allow on Linux. */
-static int listening_socket(const struct sockaddr_storage *address, socklen_t len)
-{
-    const int on = 1;
-    const int fd = socket(address->ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-
-    if (fd < 0)
-        return -1;
-    if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0 ||
-        bind(fd, (const struct sockaddr *)address, len) != 0 || listen(fd, LISTEN_BACKLOG) != 0) {
-        const int saved = errno;
-        (void)close(fd);
-        errno = saved;
-        return -1;
-    }
-    return fd;
+    return s->listener.fd < 0 ? ERR_OK
+                              : err_set(err, ERR_INTERNAL, "the server listens already, on port %d",
+                                        s->listener.port);
 }
 
 ErrCode http_server_listen(HttpServer *s, const char *host, int port, Err *err)
 {
-    const bool bare_v6 = strchr(host, ':') != NULL && host[0] != '[';
-    const char *open_bracket = bare_v6 ? "[" : "", *close_bracket = bare_v6 ? "]" : "";
-    struct sockaddr_storage address;
-    socklen_t len;
-    int fd;
-    const int unknown = parse_address(host, port, &address, &len);
+    ErrCode code = check_not_listening(s, err);
 
-    if (unknown != 0)
-        return err_set(err, ERR_IO,
-                       "Failed to bind to %s%s%s:%d: not an IP address or localhost (%s)",
-                       open_bracket, host, close_bracket, port, gai_strerror(unknown));
-    if (s->listen_fd >= 0)
-        return err_set(err, ERR_INTERNAL, "the server listens already, on port %d", s->port);
-    fd = listening_socket(&address, len);
-    if (fd < 0)
-        return err_set(err, ERR_IO, "Failed to bind to %s%s%s:%d: %s", open_bracket, host,
-                       close_bracket, port, strerror(errno));
-    s->accept_event = event_new(s->base, fd, EV_READ | EV_PERSIST, on_accept, s);
-    if (s->accept_event == NULL || event_add(s->accept_event, NULL) != 0) {
-        (void)close(fd);
-        if (s->accept_event != NULL)
-            event_free(s->accept_event);
-        s->accept_event = NULL;
-        return err_set(err, ERR_MEMORY, "Failed to bind to %s%s%s:%d: out of memory", open_bracket,
-                       host, close_bracket, port);
-    }
-    s->listen_fd = fd;
-    s->port = bound_port(fd);
-    return ERR_OK;
+    if (code == ERR_OK)
+        code = listener_open_tcp(&s->listener, host, port, err);
+    return code == ERR_OK ? begin_accepting(s, err) : code;
+}
+
+ErrCode http_server_listen_unix(HttpServer *s, const char *path, mode_t mode, Err *err)
+{
+    ErrCode code = check_not_listening(s, err);
+
+    if (code == ERR_OK)
+        code = listener_open_unix(&s->listener, path, mode, err);
+    return code == ERR_OK ? begin_accepting(s, err) : code;
+}
+
+bool http_server_is_public(const HttpServer *s)
+{
+    return listener_is_public(&s->listener);
+}
+
+void http_server_uri(const HttpServer *s, char out[LISTENER_URI_BYTES])
+{
+    listener_uri(&s->listener, out);
 }
 
 int http_server_port(const HttpServer *s)
 {
-    return s->port;
+    return s->listener.port;
 }
 
 int http_server_connections(const HttpServer *s)

@@ -19,6 +19,7 @@
 #include <stdint.h>
 
 #include "common/error.h"
+#include "http/listener.h"
 
 typedef struct HttpServer HttpServer;
 typedef struct HttpConn HttpConn; /* one connection; see above for how long it is valid */
@@ -34,8 +35,10 @@ typedef struct {
     int request_timeout_ms;   /* 10 s from the first byte to the complete request: 408 */
     int idle_timeout_ms;      /* 30 s of keep-alive, or of silence on a new connection: closed */
     size_t max_pending_bytes; /* 64 KiB unread by the client: the stream counts as blocked */
-    int write_timeout_ms;     /* 10 s with less than 4 KiB of what waits taken: closed */
-    int max_connections;      /* 1024 or RLIMIT_NOFILE - 32; above, accepting is paused */
+    int write_timeout_ms;     /* 10 s with less than min_taken_bytes of what waits taken: closed */
+    size_t min_taken_bytes;   /* 4 KiB */
+    int max_connections; /* 1024 or RLIMIT_NOFILE - 32; above, a newcomer takes the place of the
+                       one that was idle longest; while all are busy, newcomers wait */
 } HttpLimits;
 
 HttpLimits http_limits_default(void);
@@ -69,9 +72,14 @@ typedef struct {
      * before 413 (path, method, type), or does nothing. The request has no body; the connection
      * ends in either case. */
     void (*on_too_large)(void *ctx, HttpConn *conn, const HttpRequest *request);
-    /* Body of answers that the connection layer gives itself (400, 408, 413, 414, 417, 431, 503,
-     * 505): writes JSON into out (size bytes) and returns its length. message is a constant of this
-     * layer, nothing of the request. */
+    /* May be NULL. Asked once the head of a request is complete and well-formed, before any of its
+     * body is read or its size is looked at: NULL lets it pass; a text (a constant, nothing of the
+     * request) refuses it with 401, and the connection ends. authorization: the header's value;
+     * NULL: absent; "?": repeated, or longer than 1023 bytes. */
+    const char *(*refuse_head)(void *ctx, const char *path, const char *authorization);
+    /* Body of answers that the connection layer gives itself (400, 401, 408, 413, 414, 417, 431,
+     * 503, 505): writes JSON into out (size bytes) and returns its length. message is a constant of
+     * this layer, nothing of the request. */
     size_t (*error_body)(void *ctx, int status, const char *message, char *out, size_t size);
 } HttpHandler;
 
@@ -84,9 +92,19 @@ HttpServer *http_server_new(struct event_base *base, const HttpLimits *limits,
  * (127.0.0.1); no name is resolved. port 0: the kernel chooses. Error text: "Failed to bind to
  * <addr>: <os error>" (ERR_IO). */
 ErrCode http_server_listen(HttpServer *s, const char *host, int port, Err *err) ERR_CHECK;
-int http_server_port(const HttpServer *s);
 
-/* Stops accepting; open connections live on. */
+/* The same on a Unix socket, instead: see http/unix_socket.h. */
+ErrCode http_server_listen_unix(HttpServer *s, const char *path, mode_t mode, Err *err) ERR_CHECK;
+
+int http_server_port(const HttpServer *s); /* 0: a Unix socket */
+
+/* Whether other machines can reach it: neither a loopback address nor a Unix socket. */
+bool http_server_is_public(const HttpServer *s);
+
+/* See listener_uri. */
+void http_server_uri(const HttpServer *s, char out[LISTENER_URI_BYTES]);
+
+/* Stops accepting and removes a Unix socket; open connections live on. */
 void http_server_stop_accepting(HttpServer *s);
 
 /* Closes everything (on_close is not called). */

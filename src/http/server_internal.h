@@ -7,16 +7,17 @@
 
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
+#include <event2/bufferevent_struct.h> /* struct bufferevent: connection.c looks at ev_write */
 #include <event2/event.h>
 
+#include "http/listener.h"
 #include "http/request_parser.h"
 #include "http/server.h"
 
 enum {
-    CONN_READ_BYTES =
-        16 * 1024, /* input kept at most, also of a client that talks during its own stream */
-    CONN_REQUESTS_PER_TURN = 16, /* pipelined requests served before others get their turn */
-    CONN_STALL_BYTES = 4 * 1024, /* a client must take this much, or all, per write time-out */
+    CONN_READ_BYTES = 16 * 1024, /* taken from the socket at once; none while so much waits, also of
+                        a client that talks during its own stream */
+    CONN_REQUESTS_PER_TURN = 4,  /* pipelined requests served before others get their turn */
     CONN_LINGER_MS = 2000,       /* for a client that still talks after the last answer */
     SERVER_BODIES = 32           /* bodies of full size that may be in memory together */
 };
@@ -49,6 +50,7 @@ struct HttpConn {
     char correlation_id[REQUEST_ID_BYTES];
 
     uint64_t deadline_ms;       /* idle, request or linger; 0: none */
+    uint64_t since_ms;          /* when deadline_ms was set */
     uint64_t stall_deadline_ms; /* 0: nothing waits to be sent, as far as was seen */
     uint64_t stall_taken;       /* n_queued less pending, when stall_deadline_ms was set */
     uint64_t n_queued;          /* bytes ever queued for sending */
@@ -65,10 +67,11 @@ struct HttpServer {
     struct event *accept_event; /* NULL: not listening */
     struct event *sweep_event;  /* looks at all deadlines; pending while there are connections */
     struct event *kick_event;   /* made active by server_kick */
-    int listen_fd;
+    HttpListener listener;
     int reserve_fd; /* given up for a moment when descriptors run out */
-    int port;
     bool accept_paused;
+    bool sweep_put_off; /* the last sweep came late and did nothing */
+    uint64_t sweep_due_ms;
     uint64_t accept_again_ms; /* after a failed accept; 0: not waiting */
 
     HttpConn *conns; /* doubly linked */
@@ -83,6 +86,9 @@ void conn_free(HttpConn *c);
 
 /* Tells the handler when its answer is unfinished, then frees c. */
 void conn_gone(HttpConn *c);
+
+/* Nobody waits for an answer on it: idle, in the middle of a request, or answered. */
+bool conn_is_spare(const HttpConn *c);
 
 /* Acts on deadlines that have passed. c may be gone afterwards. */
 void conn_check_deadlines(HttpConn *c, uint64_t now_ms);

@@ -47,9 +47,9 @@ static const char *found(char *out, size_t size, const json_t *v)
     case JSON_ARRAY:
         return "a list";
     case JSON_STRING:
-        if (strlen(json_string_value(v)) != json_string_length(v))
-            return "a text with a NUL character";
-        (void)snprintf(out, size, "\"%s\"", json_string_value(v));
+        (void)snprintf(
+            out, size, "\"%s\"%s", json_string_value(v),
+            strlen(json_string_value(v)) < json_string_length(v) ? " with a NUL behind it" : "");
         return out;
     case JSON_INTEGER:
         (void)snprintf(out, size, "%lld", (long long)json_integer_value(v));

@@ -4,6 +4,7 @@
 #include "model/weight_source.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
@@ -37,27 +38,54 @@ void weight_source_gguf_name(char *out, size_t size, const char *name)
             (void)snprintf(out, size, "%s%s%s", block, names[i].gguf, kind);
 }
 
-/* By the first bytes: names lie. A big-endian file is GGUF too, and refused as such. */
-static bool is_gguf(const char *path)
+/* Reads until n bytes are there or no more come; -1 with errno. */
+static ssize_t read_begin(int fd, char *out, size_t n)
 {
-    const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-    char magic[4];
-    bool yes;
+    size_t done = 0;
 
+    while (done < n) {
+        const ssize_t got = read(fd, out + done, n - done);
+
+        if (got < 0 && errno != EINTR)
+            return -1;
+        if (got == 0)
+            break;
+        done += got > 0 ? (size_t)got : 0;
+    }
+    return (ssize_t)done;
+}
+
+/* By the first bytes: names lie. A big-endian file is GGUF too, and refused as such. What is no
+ * regular file counts as none: whoever opens it next says what it is. */
+static ErrCode is_gguf(const char *path, bool *yes, Err *err)
+{
+    char magic[4];
+    int fd;
+
+    do
+        fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    while (fd < 0 && errno == EINTR);
+    *yes = false;
     if (fd < 0)
-        return false;
-    yes =
-        read(fd, magic, sizeof magic) == (ssize_t)sizeof magic && gguf_begins(magic, sizeof magic);
+        return err_set(err, ERR_IO, "%s: %s", path, strerror(errno));
+    const ssize_t n = read_begin(fd, magic, sizeof magic);
+    const int error = errno;
     (void)close(fd);
-    return yes;
+    if (n < 0 && error == EIO)
+        return err_set(err, ERR_IO, "%s: %s", path, strerror(error));
+    *yes = n == (ssize_t)sizeof magic && gguf_begins(magic, sizeof magic);
+    return ERR_OK;
 }
 
 ErrCode weight_source_open(WeightSource *s, const char *path, Err *err)
 {
-    ErrCode code;
+    bool gguf;
+    ErrCode code = is_gguf(path, &gguf, err);
 
     *s = (WeightSource){.path = path};
-    if (is_gguf(path))
+    if (code != ERR_OK)
+        return code;
+    if (gguf)
         return gguf_open(&s->gguf, path, err);
     code = safetensors_open(&s->st, path, err);
     if (code == ERR_OK) {

@@ -12,7 +12,13 @@
 #include "common/text.h"
 #include "tokenizer/builder.h"
 
-enum { MAX_FILE_BYTES = 256 * 1024 * 1024, MESSAGE_PIECE_BYTES = 100 };
+/* A tokenizer of a million tokens has an entry for each and, in the longer spelling, three values
+ * for each merge. */
+enum {
+    MAX_FILE_BYTES = 256 * 1024 * 1024,
+    MAX_VALUES = 5 * TOKENIZER_MAX_VOCAB,
+    MESSAGE_PIECE_BYTES = 100
+};
 
 /* What was found in the files, before it is checked. */
 typedef struct {
@@ -153,7 +159,7 @@ static ErrCode read_tokenizer_json(Sources *s, Err *err)
 
 static ErrCode open_sources(Sources *s, Err *err)
 {
-    s->root = json_parse_file(s->vocab_path, MAX_FILE_BYTES, err);
+    s->root = json_parse_file_bounded(s->vocab_path, MAX_FILE_BYTES, MAX_VALUES, err);
     if (s->root == NULL)
         return err != NULL ? err->code : ERR_FORMAT;
     if (!json_is_object(s->root))
@@ -186,7 +192,14 @@ static void close_sources(Sources *s)
     json_decref(s->root);
 }
 
-/* Checks the types of all entries and counts the tokens and the bytes of their texts. */
+/* A key with U+0000 in it has U+FFFF there (common/json.c), so it would be another token. */
+static bool has_nul(const char *key, size_t n)
+{
+    return memmem(key, n, "\xef\xbf\xbf", 3) != NULL;
+}
+
+/* Checks all entries as far as they can be checked one by one, and counts the tokens and the bytes
+ * of their texts. */
 static ErrCode measure(const Sources *s, size_t *n_tokens, size_t *n_bytes, Err *err)
 {
     size_t n = 0, bytes = 0, n_key, i;
@@ -197,6 +210,10 @@ static ErrCode measure(const Sources *s, size_t *n_tokens, size_t *n_bytes, Err 
     {
         if (!json_is_integer(value)) {
             return err_set(err, ERR_FORMAT, "token \"%.*s\": id is not an integer",
+                           MESSAGE_PIECE_BYTES, key);
+        }
+        if (has_nul(key, n_key)) {
+            return err_set(err, ERR_FORMAT, "token \"%.*s\": U+0000 or U+FFFF in it",
                            MESSAGE_PIECE_BYTES, key);
         }
         n++;

@@ -1,5 +1,6 @@
-/* worker/body.c: jansson's integers are signed 64-bit, a seed is unsigned. When a body does not
- * parse, its integers of 19 and more digits are rewritten in one pass and it is parsed once more.
+/* worker/body.c: what is long is taken aside first (body_short.h). jansson's integers are signed
+ * 64-bit, a seed is unsigned: when a body does not parse, its integers of 19 and more digits are
+ * rewritten in one pass and it is parsed once more.
  *
  * May include: common. */
 #include "worker/body.h"
@@ -7,6 +8,7 @@
 #include <string.h>
 
 #include "common/json.h"
+#include "worker/body_short.h"
 
 enum { BIG_DIGITS = 19 }; /* 2^63 - 1 has 19 digits: shorter integers always fit */
 
@@ -30,7 +32,7 @@ static bool is_digit(char c)
  * refuse it. */
 static void scan_string(Scan *s)
 {
-    static const char key[] = "\"seed\"";
+    static const char key[] = "\"seed\""; /* its one spelling: see put_key in body_short.c */
     const size_t begin = s->i++;
 
     while (s->i < s->n && s->text[s->i] != '"')
@@ -107,12 +109,13 @@ static void scan_all(Scan *s)
     }
 }
 
-json_t *body_parse(const char *text, size_t n, BodySeed *seed, Err *err)
+/* Parses text; where that fails, once more with the integers that the library cannot hold
+ * rewritten. */
+static json_t *parse_short(const char *text, size_t n, BodySeed *seed, Err *err)
 {
     Scan s = {.text = text, .n = n};
     json_t *root = json_parse_bounded(text, n, BODY_MAX_VALUES, "body", err);
 
-    *seed = (BodySeed){.present = false};
     if (root != NULL || err->code != ERR_FORMAT)
         return root;
     scan_all(&s);
@@ -125,5 +128,51 @@ json_t *body_parse(const char *text, size_t n, BodySeed *seed, Err *err)
             *seed = s.seed;
     }
     json_buf_free(&s.out);
+    return root;
+}
+
+/* Unknown members are ignored, so they go before their texts are brought back: a waiting job must
+ * not keep two megabytes of them. */
+static void drop_unknown(json_t *root)
+{
+    static const char *const known[] = {"job_id", "prompt", "max_tokens", "temperature",
+                                        "seed",   "top_p",  "top_k",      "repetition_penalty",
+                                        "stop",   "min_p"};
+    const char *key;
+    json_t *value;
+    void *next;
+
+    json_object_foreach_safe(root, next, key, value)
+    {
+        bool keep = false;
+
+        for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+            keep |= strcmp(key, known[i]) == 0;
+        if (!keep)
+            (void)json_object_del(root, key);
+    }
+}
+
+json_t *body_parse(const char *text, size_t n, BodySeed *seed, Err *err)
+{
+    ShortBody s;
+    json_t *root = NULL;
+
+    *seed = (BodySeed){.present = false};
+    if (body_shorten(&s, text, n, err) == ERR_OK) {
+        root = parse_short(s.text.data != NULL ? s.text.data : "", s.text.len, seed, err);
+        if (root == NULL && err->code == ERR_FORMAT && s.n_cut > 0) {
+            const Err inner = *err;
+
+            err_set(err, ERR_FORMAT, "%.200s (long texts are not counted)", inner.msg);
+        }
+    }
+    drop_unknown(root); /* nothing, unless it is an object */
+    if (root != NULL && !body_restore(&s, root)) {
+        json_decref(root);
+        root = NULL;
+        err_set(err, ERR_MEMORY, "body: out of memory");
+    }
+    body_short_free(&s);
     return root;
 }

@@ -22,7 +22,8 @@ typedef struct {
  * the loop busy for a tenth of a second. */
 enum { BODY_MAX_VALUES = 4096 };
 
-/* Parses text[0..n) strictly (common/json.h). Integers that the library cannot hold do not fail:
+/* Parses text[0..n) strictly (common/json.h). Of an object only the members are left that a request
+ * can have. Integers that the library cannot hold do not fail:
  * the seed is handed out in *seed, every other one becomes a real number, which is out of range
  * wherever an integer is asked for.
  *

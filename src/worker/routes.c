@@ -1,5 +1,5 @@
-/* worker/routes.c: one function per path. Order of checks: 404 and 405, 415, then the body, then
- * the room for a job.
+/* worker/routes.c: one function per path. Order of checks: 401, 404 and 405, 415, then the body,
+ * then the room for a job.
  *
  * May include: common, http. */
 #include "worker/routes.h"
@@ -10,6 +10,7 @@
 
 #include "common/clock.h"
 #include "common/text.h"
+#include "worker/access.h"
 #include "worker/health.h"
 #include "worker/job.h"
 #include "worker/job_stream.h"
@@ -186,14 +187,15 @@ typedef struct {
     const char *path;
     HttpMethod method;
     void (*answer)(Worker *w, HttpConn *conn, const HttpRequest *request);
+    bool is_open; /* needs no API key: what watches a worker holds none */
 } Route;
 
 static const Route *find_route(const Worker *w, const char *path)
 {
     static const Route routes[] = {
-        {"/health", HTTP_GET, get_health},   {"/live", HTTP_GET, get_live},
-        {"/ready", HTTP_GET, get_ready},     {"/execute", HTTP_POST, post_execute},
-        {"/cancel", HTTP_POST, post_cancel}, {"/shutdown", HTTP_POST, post_shutdown},
+        {"/health", HTTP_GET, get_health, true},    {"/live", HTTP_GET, get_live, true},
+        {"/ready", HTTP_GET, get_ready, true},      {"/execute", HTTP_POST, post_execute, false},
+        {"/cancel", HTTP_POST, post_cancel, false}, {"/shutdown", HTTP_POST, post_shutdown, false},
     };
 
     for (size_t i = 0; i < sizeof routes / sizeof *routes; i++)
@@ -234,6 +236,15 @@ static const Route *check_head(Worker *w, HttpConn *conn, const HttpRequest *req
         !check_content(conn, request))
         return NULL;
     return route;
+}
+
+/* Unknown paths need a key as well, so that nobody without one learns which there are. */
+static const char *refuse_head(void *ctx, const char *path, const char *authorization)
+{
+    const Worker *w = ctx;
+    const Route *route = find_route(w, path);
+
+    return route != NULL && route->is_open ? NULL : access_refusal(w, authorization);
 }
 
 static void on_request(void *ctx, HttpConn *conn, const HttpRequest *request)
@@ -291,5 +302,6 @@ HttpHandler routes_handler(Worker *w)
                          .on_request = on_request,
                          .on_close = on_close,
                          .on_too_large = on_too_large,
+                         .refuse_head = refuse_head,
                          .error_body = error_body};
 }

@@ -113,7 +113,7 @@ static bool on_yield(void *ctx)
 {
     Worker *w = ctx;
 
-    if (clock_now_ns() - w->last_pump_ns >= w->pump_gap_ns)
+    if (worker_service_due(w, WORKER_PUMP_GAP_NS))
         worker_service(w);
     return !w->exit_now && w->jobs.running->stop == JOB_GO_ON;
 }

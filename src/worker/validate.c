@@ -47,6 +47,9 @@ static void check_job_id(Entries *e, BackendText job_id)
 {
     if (job_id.n_bytes == 0)
         add(e, "job_id", "non_empty", "", "job_id must not be empty");
+    else if (job_id.n_bytes > VALIDATE_MAX_JOB_ID_BYTES)
+        add(e, "job_id", "max_bytes(4096)", NULL, "job_id must be at most %d bytes (got %zu)",
+            (int)VALIDATE_MAX_JOB_ID_BYTES, job_id.n_bytes);
 }
 
 /* The context is counted only for a prompt of legal length: nothing larger may reach the tokenizer.

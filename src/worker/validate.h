@@ -13,7 +13,10 @@
 
 /* At most this many entries for single stop strings are reported: the list of a hostile body has a
  * million. */
-enum { VALIDATE_MAX_STOP_ENTRIES = 64 };
+enum {
+    VALIDATE_MAX_STOP_ENTRIES = 64,
+    VALIDATE_MAX_JOB_ID_BYTES = 4096 /* ids are echoed, so a client must not fill the output */
+};
 
 /* Checks run's prompt and sampling, job_id, max_tokens and stop (array of strings or NULL); fills
  * run's max_tokens and stops. backend may be NULL: no context limit then. Returns 200, 400 with

@@ -11,6 +11,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "http/server.h"
+#include "worker/access.h"
 #include "worker/routes.h"
 #include "worker/runner.h"
 #include "worker/shutdown.h"
@@ -20,19 +21,18 @@ enum {
     TICK_MS = 50,
     DEFAULT_KEEP_ALIVE_MS = 10000,
     PUMP_ROUNDS = 4, /* accept, read and write of a request fit into one pump */
-    PUMP_MAX_US = 2000,
-    PUMP_MIN_US = 50,
-    PUMP_SHARE = 2, /* a pump lasts at most the computing time before it divided by this */
-    PUMP_MIN_GAP_NS = 1000000,
-    PUMP_MAX_GAP_NS = 4000000,
-    CALLBACKS_PER_ROUND = 32,
-    URI_BYTES = 64
+    PUMP_MAX_US = 1000,
+    PUMP_FREE_NS = 100000, /* sending a token and answering a probe: never held against anybody */
+    PUMP_SHARE = 8,        /* what a pump takes beyond that is computed so many times as long */
+    PUMP_MAX_GAP_NS = 30000000, /* a probe that comes in a flood of 50 ms must still be in time */
+    CALLBACKS_PER_ROUND = 32
 };
 
 WorkerOptions worker_options_default(void)
 {
-    return (WorkerOptions){.host = "0.0.0.0",
+    return (WorkerOptions){.host = WORKER_DEFAULT_HOST,
                            .port = WORKER_DEFAULT_PORT,
+                           .unix_mode = WORKER_DEFAULT_UNIX_MODE,
                            .queue_limit = WORKER_DEFAULT_QUEUE,
                            .inference_timeout_sec = WORKER_DEFAULT_INFERENCE_TIMEOUT_SEC,
                            .keep_alive_ms = DEFAULT_KEEP_ALIVE_MS,
@@ -59,23 +59,29 @@ void worker_arm_tick(Worker *w)
         event_add(w->tick, &interval);
 }
 
-static uint64_t clamp(uint64_t value, uint64_t low, uint64_t high)
-{
-    return value < low ? low : value > high ? high : value;
-}
-
-/* Bounded twice: by rounds and time for one call, and as a share of the time, since a small model
- * computes a token in much less than the 2 ms that a flood of requests could take each time. */
+/* Bounded by rounds and time, and one callback by what a request can cost. A pump that took long,
+ * in a flood of requests, is followed by a longer time of computing, so that the share of the
+ * sockets stays small. */
 void worker_service(Worker *w)
 {
-    const uint64_t begin = clock_now_ns();
-    const uint64_t computed_us = (begin - w->last_pump_ns) / 1000;
-    uint64_t end;
+    const uint64_t begin = clock_cpu_ns();
+    uint64_t spent;
 
-    http_pump(w->base, PUMP_ROUNDS, (int)clamp(computed_us / PUMP_SHARE, PUMP_MIN_US, PUMP_MAX_US));
-    end = clock_now_ns();
-    w->pump_gap_ns = clamp((end - begin) * PUMP_SHARE, PUMP_MIN_GAP_NS, PUMP_MAX_GAP_NS);
-    w->last_pump_ns = end;
+    http_pump(w->base, PUMP_ROUNDS, PUMP_MAX_US);
+    w->last_pump_ns = clock_now_ns();
+    w->last_pump_cpu_ns = clock_cpu_ns();
+    spent = w->last_pump_cpu_ns - begin;
+    w->pump_debt_ns = spent <= PUMP_FREE_NS ? 0 : (spent - PUMP_FREE_NS) * PUMP_SHARE;
+}
+
+bool worker_service_due(const Worker *w, uint64_t min_gap_ns)
+{
+    const uint64_t waited_ns = clock_now_ns() - w->last_pump_ns;
+
+    if (waited_ns < min_gap_ns)
+        return false;
+    return w->pump_debt_ns == 0 || waited_ns >= PUMP_MAX_GAP_NS ||
+           clock_cpu_ns() - w->last_pump_cpu_ns >= w->pump_debt_ns;
 }
 
 static bool on_progress(void *ctx, double fraction)
@@ -85,7 +91,7 @@ static bool on_progress(void *ctx, double fraction)
     w->progress = fraction < 0 ? 0 : fraction > 1 ? 1 : fraction;
     for (; w->progress_logged < (int)(w->progress * 4); w->progress_logged++)
         log_line(LOG_INFO, "Loading model", "i:percent", 25LL * (w->progress_logged + 1), NULL);
-    if (clock_now_ns() - w->last_pump_ns >= PUMP_MIN_GAP_NS)
+    if (worker_service_due(w, WORKER_PUMP_GAP_NS))
         worker_service(w);
     return !w->exit_now;
 }
@@ -151,7 +157,7 @@ static ErrCode open_all(Worker *w, Err *err)
     w->base = new_base();
     if (w->base == NULL)
         return err_set(err, ERR_INTERNAL, "Server runtime error: cannot create the event loop");
-    if (shutdown_catch_signals(w, err) != ERR_OK)
+    if (shutdown_ignore_signals(err) != ERR_OK)
         return err->code;
     if (!job_queue_plan(&total, o->queue_limit))
         return err_set(err, ERR_MEMORY, "job queue: too large");
@@ -164,46 +170,51 @@ static ErrCode open_all(Worker *w, Err *err)
         return err_set(err, ERR_MEMORY, "worker: out of memory");
     if (open_callback(w, err) != ERR_OK)
         return err->code;
-    return http_server_listen(w->server, o->host, o->port, err);
+    if (access_listen(w, err) != ERR_OK)
+        return err->code;
+    /* Not before: looking up the pool manager's name may wait long, and the loop does not turn. */
+    return shutdown_catch_signals(w, err);
 }
 
-/* "CODE" of a start-up failure in the log. */
-static const char *failure_name(ErrCode code, bool loading)
+/* "CODE" of a start-up failure in the log; what failed, unless the error says it better. */
+static const char *failure_name(ErrCode code, const char *what)
 {
     switch (code) {
     case ERR_USAGE:
         return "USAGE";
     case ERR_NETWORK:
         return "CALLBACK_FAILED";
-    case ERR_IO:
-        return loading ? "MODEL_LOAD_FAILED" : "BIND_FAILED";
     default:
-        return loading ? "MODEL_LOAD_FAILED" : "INTERNAL";
+        return what;
     }
 }
 
-static void start_failed(Worker *w, const Err *err, bool loading)
+static void start_failed(Worker *w, const Err *err, const char *what)
 {
     w->exit_now = true;
-    if (loading && err->code == ERR_CANCELLED)
+    if (err->code == ERR_CANCELLED) /* only a load can be */
         return;
     w->exit_code = err->code == ERR_USAGE ? 2 : 1;
-    log_line(LOG_ERROR, err->msg, "s:code", failure_name(err->code, loading), "s:model",
-             w->options->model_path, NULL);
+    const char *name = failure_name(err->code, what);
+    log_line(LOG_ERROR, err->msg, "s:code", name, "s:model", w->options->model_path, "s:hint",
+             strcmp(name, "BIND_FAILED") == 0
+                 ? "another process may listen there; see --port and --host"
+                 : NULL,
+             NULL);
 }
 
 static void notify(Worker *w)
 {
     const WorkerOptions *o = w->options;
     const BackendInfo *info = w->backend->ops->info(w->backend);
-    char uri[URI_BYTES];
+    char uri[LISTENER_URI_BYTES];
     const CallbackPayload payload = {.worker_id = o->worker_id,
                                      .uri = o->uri != NULL ? o->uri : uri,
                                      .model_name = info->model_name,
                                      .model_bytes = info->model_bytes,
                                      .minimal = o->callback_minimal};
 
-    snprintf(uri, sizeof uri, "http://localhost:%d", w->port);
+    http_server_uri(w->server, uri);
     if (w->callback != NULL)
         callback_start(w->callback, &payload);
     else if (o->callback_url != NULL)
@@ -220,7 +231,7 @@ static void load_and_notify(Worker *w)
              NULL);
     w->backend = o->load(o->load_ctx, on_progress, w, &err);
     if (w->backend == NULL)
-        start_failed(w, &err, true);
+        start_failed(w, &err, "MODEL_LOAD_FAILED");
     if (w->exit_now)
         return;
     w->phase = WORKER_SERVING;
@@ -257,7 +268,8 @@ static void serve(Worker *w)
             runner_start(w);
         if (w->jobs.running != NULL && !runner_paused(w)) {
             runner_step(w);
-            worker_service(w);
+            if (worker_service_due(w, 0))
+                worker_service(w);
         } else if ((w->jobs.first == NULL || w->jobs.running != NULL) && !wait_for_work(w)) {
             return;
         }
@@ -280,6 +292,7 @@ static void close_all(Worker *w)
     shutdown_free_signals(w);
     if (w->base != NULL)
         event_base_free(w->base);
+    api_keys_free(w->keys);
     json_buf_free(&w->scratch);
     arena_free(&w->arena);
 }
@@ -291,12 +304,12 @@ int worker_run(const WorkerOptions *options)
 
     log_line(LOG_INFO, "CPU worker starting", "s:model", options->model_path, "s:host",
              options->host, "i:port", (long long)options->port, NULL);
-    if (open_all(&w, &err) != ERR_OK) {
-        start_failed(&w, &err, false);
-    } else {
-        w.port = http_server_port(w.server);
+    if (access_load_keys(&w, &err) != ERR_OK)
+        start_failed(&w, &err, "API_KEY_FAILED");
+    else if (open_all(&w, &err) != ERR_OK)
+        start_failed(&w, &err, err.code == ERR_IO ? "BIND_FAILED" : "INTERNAL");
+    else
         load_and_notify(&w);
-    }
     serve(&w);
     close_all(&w);
     log_line(LOG_INFO, "Worker stopped", "i:exit_code", (long long)w.exit_code, "i:log_lines_lost",

@@ -12,11 +12,17 @@
 
 enum {
     WORKER_DEFAULT_PORT = 3000,
+    WORKER_DEFAULT_UNIX_MODE = 0600,
     WORKER_DEFAULT_QUEUE = 16,
     WORKER_MAX_QUEUE = 1024,
     WORKER_DEFAULT_INFERENCE_TIMEOUT_SEC = 300,
     WORKER_MAX_CALLBACK_RETRIES = 100
 };
+
+/* Who starts a worker by hand means this machine; a pool manager, which is told by the callback, is
+ * on another one (contract 2.1). */
+#define WORKER_DEFAULT_HOST "127.0.0.1"
+#define WORKER_POOL_HOST "0.0.0.0"
 
 /* Loads the model. progress must be called every few milliseconds with a fraction in 0..1: it turns
  * the loop, so that /ready and signals are answered meanwhile. When it returns false the load must
@@ -27,11 +33,14 @@ typedef Backend *(*WorkerLoad)(void *ctx, bool (*progress)(void *progress_ctx, d
 
 typedef struct {
     const char *worker_id;
-    const char *model_name; /* for /health while the model loads; later the backend says */
-    const char *model_path; /* for the log */
-    const char *host;
+    const char *model_name;   /* for /health while the model loads; later the backend says */
+    const char *model_path;   /* for the log */
+    const char *host;         /* as it was given; with unix_path for the log only */
     int port;                 /* 0: chosen by the kernel */
-    const char *uri;          /* base address in the callback; NULL: http://localhost:<port> */
+    const char *unix_path;    /* NULL: TCP. With a callback uri must be set as well */
+    unsigned unix_mode;       /* of the socket file */
+    const char *api_key_file; /* NULL: no request needs a key */
+    const char *uri;          /* base address in the callback; NULL: see http_server_uri */
     const char *callback_url; /* NULL: standalone */
     bool callback_minimal;
     int callback_retries;

@@ -12,10 +12,13 @@
 #include "backend/backend.h"
 #include "common/arena.h"
 #include "common/json.h"
+#include "http/api_keys.h"
 #include "http/server.h"
 #include "worker/callback.h"
 #include "worker/job.h"
 #include "worker/worker.h"
+
+enum { WORKER_PUMP_GAP_NS = 1000000 }; /* between two looks at the sockets */
 
 typedef enum { WORKER_STARTING, WORKER_SERVING, WORKER_DRAINING } WorkerPhase;
 
@@ -25,6 +28,7 @@ typedef struct {
     struct event_base *base;
     struct event *sigterm, *sigint;
     struct event *tick; /* armed while a job is there or the worker drains */
+    ApiKeys *keys;      /* NULL: everybody may send jobs */
     HttpServer *server;
     Backend *backend;   /* NULL while starting */
     Callback *callback; /* NULL: standalone or test mode */
@@ -36,8 +40,10 @@ typedef struct {
     int progress_logged; /* quarters already in the log */
     int port;
     uint64_t start_ms;
-    uint64_t last_pump_ns, pump_gap_ns;
-    uint64_t drain_ms; /* when draining began */
+    uint64_t last_pump_ns, last_pump_cpu_ns;
+    uint64_t pump_debt_ns; /* computing time owed since then */
+    uint64_t drain_ms;     /* when draining began */
+    uint64_t cancel_ms;    /* when its time was up; 0: not yet */
     int n_signals;
     bool exit_now; /* leave at once, nothing is flushed */
     int exit_code;
@@ -48,5 +54,8 @@ void worker_arm_tick(Worker *w);
 
 /* worker.c: turns the loop without waiting; called while computing. Bounded, see there. */
 void worker_service(Worker *w);
+
+/* worker.c: whether the last time was long enough ago: min_gap_ns, and what computing is owed. */
+bool worker_service_due(const Worker *w, uint64_t min_gap_ns);
 
 #endif

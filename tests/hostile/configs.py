@@ -92,7 +92,7 @@ def kinds():
     yield field("no model_type", "model_type is missing", model_type=...)
     yield field("another model_type", 'model_type is "llama", expected "gpt2"', model_type="llama")
     yield field("model_type a number", "model_type is 2", model_type=2)
-    yield field("model_type with a NUL behind it", "model_type is a text with a NUL character, expected \"gpt2\"", model_type="gpt2\0x")
+    yield field("model_type with a NUL behind it", "model_type is \"gpt2\" with a NUL behind it, expected \"gpt2\"", model_type="gpt2\0x")
     yield field("model_type of a megabyte", "model_type is \"xxx", model_type="x" * 1000000)
     yield field("model_type with escape sequences", 'model_type is "\\x1b[2J"', model_type="\x1b[2J")
     yield field("model_type cut inside a character", "model_type is", model_type="x" + "\u00e9" * 200)

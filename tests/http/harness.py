@@ -53,11 +53,11 @@ def body_of(**fields):
 
 
 class Worker:
-    """One worker process. args replaces nothing: --port 0 and --model are put in front unless given."""
+    """One worker process. args replaces nothing: --port 0 (not with a Unix socket) and --model are put in front unless given."""
 
     def __init__(self, *args, stub=False, env=None, model=SHAKESPEARE, ready=True, stdin=subprocess.DEVNULL):
         self.args = [STUB if stub else BIN]
-        if "--port" not in args and "PORT" not in (env or {}):
+        if "--port" not in args and "PORT" not in (env or {}) and not any(a.startswith("unix:") for a in args):
             self.args += ["--port", "0"]
         if model and "--model" not in args and "MODEL_PATH" not in (env or {}):
             self.args += ["--model", model]

@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 
-from harness import BIN, Skip, Suite, Worker, clean_environment, equal, has
+from harness import BIN, SLOW, Skip, Suite, Worker, clean_environment, equal, has, run_program
 
 SHIPPED = "models/shakespeare"
 TINY = "tests/data/tiny-gpt2"
@@ -682,6 +682,14 @@ def vectors_of_the_tiny_model():
         equal(got["prompt_ids"], row["ids"])
         checked += 1
     equal(checked > 5, True, "vectors checked")
+
+
+@suite.test
+def as_many_ids_as_tokenize_can_write_are_read_again():
+    """Files have fewer values than this; what a user hands in is bounded by its bytes alone."""
+    data = b"[" + b"1," * 1100000 + b"1]\n"
+    status, out, err = run_program("tokenize", "--model", TINY, "--decode", data=data, limit=60 * SLOW)
+    equal((status, err, len(out)), (0, "", 1100001))
 
 
 sys.exit(suite.run())

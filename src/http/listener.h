@@ -1,0 +1,37 @@
+/* http/listener.h: the one listening socket of a server: a TCP address and port, or a Unix socket.
+ *
+ * May include: common. */
+#ifndef LLORCH_HTTP_LISTENER_H
+#define LLORCH_HTTP_LISTENER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "common/error.h"
+#include "http/unix_socket.h"
+
+enum {
+    LISTENER_URI_BYTES = 128 /* an IPv6 address with the name of an interface, and a port */
+};
+
+typedef struct {
+    int fd;            /* -1: none */
+    int port;          /* 0: a Unix socket */
+    UnixSocket socket; /* path "": TCP */
+} HttpListener;
+
+/* See http_server_listen and http_server_listen_unix. l is untouched on failure. */
+ErrCode listener_open_tcp(HttpListener *l, const char *host, int port, Err *err) ERR_CHECK;
+ErrCode listener_open_unix(HttpListener *l, const char *path, mode_t mode, Err *err) ERR_CHECK;
+
+/* Also after a failure; l is then as {.fd = -1}, but for the port. */
+void listener_close(HttpListener *l);
+
+/* Whether other machines can reach it: TCP, and the address is not a loopback one. */
+bool listener_is_public(const HttpListener *l);
+
+/* The address under which it is reached from this machine: http://localhost:<port> when that leads
+ * there for sure, else the numeric address; "" for a Unix socket. */
+void listener_uri(const HttpListener *l, char out[LISTENER_URI_BYTES]);
+
+#endif

@@ -1,0 +1,342 @@
+/* tests/test_body.c: request bodies, where the long parts do not pass through the JSON library:
+ * whatever the body, the outcome must be the library's own. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "parser_rig.h"
+#include "quick.h"
+#include "random.h"
+
+#include "common/clock.h"
+#include "common/json.h"
+#include "worker/body.h"
+
+enum { TEXT_BYTES = 1 << 16, BIG_BYTES = 2 << 20 };
+
+static const char *const known[] = {"job_id", "prompt",     "max_tokens", "stop",
+                                    "seed",   "min_p",      "top_k",      "repetition_penalty",
+                                    "top_p",  "temperature"};
+
+/* What body_parse should give: the library's tree without the members that no request has. */
+static json_t *expected(const char *text, size_t n)
+{
+    Err err = {.code = ERR_OK};
+    json_t *all = json_parse(text, n, "body", &err), *wanted;
+
+    if (!json_is_object(all))
+        return all;
+    wanted = json_object();
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (json_object_get(all, known[i]) != NULL)
+            json_object_set(wanted, known[i], json_object_get(all, known[i]));
+    json_decref(all);
+    return wanted;
+}
+
+/* Objects below the top are asked for nothing, and their long keys are not kept. */
+static bool same(const json_t *a, const json_t *b)
+{
+    if (json_is_object(a) && json_is_object(b))
+        return json_object_size(a) == json_object_size(b);
+    if (!json_is_array(a) || !json_is_array(b))
+        return json_equal(a, b);
+    for (size_t i = 0; i < json_array_size(a); i++)
+        if (!same(json_array_get(a, i), json_array_get(b, i)))
+            return false;
+    return json_array_size(a) == json_array_size(b);
+}
+
+static bool same_bodies(const json_t *want, json_t *got)
+{
+    const char *key;
+    json_t *value;
+
+    if (!json_is_object(want) || !json_is_object(got))
+        return same(want, got);
+    json_object_foreach(got, key, value) if (!same(json_object_get(want, key), value)) return false;
+    return json_object_size(want) == json_object_size(got);
+}
+
+static void assert_like_the_library(const char *text, size_t n)
+{
+    Err err = {.code = ERR_OK};
+    BodySeed seed;
+    json_t *want = expected(text, n);
+    json_t *got = body_parse((const char *)guarded(text, n), n, &seed, &err);
+
+    if ((want == NULL) != (got == NULL) || (want != NULL && !same_bodies(want, got)))
+        fail_msg("%s, the library %s: %.*s", got != NULL ? "taken" : err.msg,
+                 want != NULL ? "takes it" : "refuses it", (int)n, text);
+    if (got == NULL)
+        assert_true(err.code == ERR_FORMAT || err.code == ERR_LIMIT);
+    json_decref(want);
+    json_decref(got);
+}
+
+/* --- bodies made of parts --- */
+
+typedef struct {
+    char text[TEXT_BYTES];
+    size_t n;
+    uint64_t random;
+} Maker;
+
+static uint32_t below(Maker *m, uint32_t n)
+{
+    return next_random(&m->random) % n;
+}
+
+static void put(Maker *m, const char *text)
+{
+    const size_t n = strlen(text);
+
+    assert_true(m->n + n < sizeof m->text);
+    memcpy(m->text + m->n, text, n);
+    m->n += n;
+}
+
+/* Characters in every spelling; some are not valid. */
+static void put_characters(Maker *m, uint32_t n, bool may_be_wrong)
+{
+    static const char *const good[] = {"a",
+                                       "Z",
+                                       " ",
+                                       "\xc3\xa9",
+                                       "\xe2\x82\xac",
+                                       "\\n",
+                                       "\\\"",
+                                       "\\\\",
+                                       "\\u0041",
+                                       "\\u00e9",
+                                       "\\u0000",
+                                       "\\/",
+                                       "\\b",
+                                       "\xf0\x9f\x98\x80",
+                                       "\\ud83d\\ude00",
+                                       "\x7f",
+                                       "\\u001f",
+                                       ":",
+                                       "{",
+                                       ","};
+    static const char *const wrong[] = {"\t",
+                                        "\x1f",
+                                        "\xff",
+                                        "\xc0\x80",
+                                        "\xed\xa0\x80",
+                                        "\\x",
+                                        "\\u12",
+                                        "\\ud83d",
+                                        "\\ude00",
+                                        "\\ud83d\\u0041",
+                                        "\\u00g0",
+                                        "\xe2\x82",
+                                        "\xf5\x80\x80\x80",
+                                        "\\ud83dx"};
+
+    for (uint32_t i = 0; i < n; i++)
+        put(m, good[below(m, sizeof good / sizeof *good)]);
+    if (may_be_wrong && below(m, 8) == 0)
+        put(m, wrong[below(m, sizeof wrong / sizeof *wrong)]);
+}
+
+static void put_string(Maker *m)
+{
+    put(m, "\"");
+    if (below(m, 8) == 0)
+        put(m, "\\u0000");
+    put_characters(m, below(m, 2) == 0 ? below(m, 8) : below(m, 60), true);
+    put(m, "\"");
+}
+
+static void put_blanks(Maker *m)
+{
+    for (uint32_t n = below(m, 8) == 0 ? below(m, 40) : 0; n > 0; n--)
+        put(m, &" \0\t\0\n\0\r"[2 * below(m, 4)]);
+}
+
+static void put_value(Maker *m, int depth)
+{
+    static const char *const plain[] = {"1",  "-2.5e3", "true",  "null", "0",
+                                        "[]", "{}",     "1e400", "01"};
+    const uint32_t kind = below(m, depth > 2 ? 4 : 6);
+
+    put_blanks(m);
+    if (kind < 3) {
+        put_string(m);
+    } else if (kind == 3) {
+        put(m, plain[below(m, 7 + (below(m, 10) == 0 ? 2 : 0))]);
+    } else {
+        put(m, kind == 4 ? "[" : "{\"k\":");
+        put_value(m, depth + 1);
+        put(m, kind == 4 ? "," : ",\"another key\":");
+        put_value(m, depth + 1);
+        put(m, kind == 4 ? "]" : "}");
+    }
+    put_blanks(m);
+}
+
+/* The same key now and then, also in another spelling. */
+static void put_key(Maker *m)
+{
+    static const char *const keys[] = {"\"job_id\"",
+                                       "\"prompt\"",
+                                       "\"stop\"",
+                                       "\"seed\"",
+                                       "\"\\u0070\\u0072\\u006f\\u006d\\u0070\\u0074\"",
+                                       "\"repetition_penalt\\u0079\"",
+                                       "\"\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\"",
+                                       "\"\\u00e9\\u00e9\\u00e9\\u00e9\"",
+                                       "\"twenty-one characters\"",
+                                       "\"twenty-one character\\u0073\"",
+                                       "\"a long key\"",
+                                       "\"\\n\"",
+                                       "\"\\u000a\"",
+                                       "\"\\u0000\"",
+                                       "\"x\\u0000y\"",
+                                       "\"\""};
+
+    if (below(m, 3) > 0) {
+        put(m, keys[below(m, sizeof keys / sizeof *keys)]);
+    } else {
+        put(m, "\"");
+        put_characters(m, below(m, 30), false);
+        put(m, "\"");
+    }
+}
+
+static void make_body(Maker *m)
+{
+    const uint32_t n = below(m, 6);
+
+    m->n = 0;
+    put_blanks(m);
+    put(m, "{");
+    for (uint32_t i = 0; i < n; i++) {
+        put(m, i > 0 ? "," : "");
+        put_blanks(m);
+        put_key(m);
+        put_blanks(m);
+        put(m, ":");
+        put_value(m, 0);
+    }
+    put(m, "}");
+    put_blanks(m);
+}
+
+static void any_body_is_taken_like_the_library_takes_it(void **state)
+{
+    static Maker m = {.random = 7};
+
+    (void)state;
+    for (int i = quick() ? 500 : 5000; i > 0; i--) {
+        make_body(&m);
+        assert_like_the_library(m.text, m.n);
+        m.text[below(&m, (uint32_t)m.n)] = "\"\\{}[]:,u\0 "[below(&m, 11)];
+        assert_like_the_library(m.text, m.n);
+        assert_like_the_library(m.text, below(&m, (uint32_t)m.n));
+    }
+}
+
+/* --- what is decided here --- */
+
+static json_t *parse(const char *text, size_t n, Err *err)
+{
+    BodySeed seed;
+
+    *err = (Err){.code = ERR_OK};
+    return body_parse(text, n, &seed, err);
+}
+
+static void long_numbers_are_refused(void **state)
+{
+    char text[300];
+    Err err;
+    json_t *root;
+
+    (void)state;
+    for (int n = 126; n <= 131; n++) { /* "0." and n - 2 digits */
+        const int length = snprintf(text, sizeof text, "{\"min_p\":0.%0*d}", n - 2, 1);
+
+        root = parse(text, (size_t)length, &err);
+        assert_int_equal(root != NULL, n <= 128);
+        if (root == NULL) {
+            assert_int_equal(err.code, ERR_LIMIT);
+            assert_string_equal(err.msg, "body: byte 9: a number of more than 128 characters");
+        }
+        json_decref(root);
+    }
+}
+
+static void says_where_a_long_string_is_wrong(void **state)
+{
+    static const char bad[] = "{\"job_id\": \"0123456789012345678901234567890123456789\\x\"}",
+                      open[] = "{\"job_id\": \"0123456789012345678901234567890123456789",
+                      later[] = "{\"job_id\": \"0123456789012345678901234567890123456789\" x}";
+    Err err;
+
+    (void)state;
+    assert_null(parse(bad, sizeof bad - 1, &err));
+    assert_string_equal(err.msg, "body: byte 11: a string that is not valid JSON");
+    assert_null(parse(open, sizeof open - 1, &err));
+    assert_string_equal(err.msg, "body: byte 11: a string without an end");
+    assert_null(parse(later, sizeof later - 1, &err));
+    assert_non_null(strstr(err.msg, "(long texts are not counted)"));
+}
+
+/* Text of two megabytes, which is decoded, thrown away or refused. */
+static double seconds_for(const char *begin, const char *unit, const char *end, bool good)
+{
+    static char text[BIG_BYTES];
+    const size_t n_unit = strlen(unit), n_end = strlen(end);
+    size_t n = strlen(begin);
+    double best = 1e9;
+
+    memcpy(text, begin, n);
+    for (; n + n_unit + n_end <= sizeof text; n += n_unit)
+        memcpy(text + n, unit, n_unit);
+    memcpy(text + n, end, n_end);
+    n += n_end;
+    for (int i = 0; i < 5; i++) {
+        const uint64_t from = clock_cpu_ns();
+        Err err;
+        json_t *root = parse(text, n, &err);
+        const double seconds = (double)(clock_cpu_ns() - from) / 1e9;
+
+        assert_int_equal(root != NULL, good);
+        json_decref(root);
+        best = seconds < best ? seconds : best;
+    }
+    return best;
+}
+
+/* Measured in times of what looking at each byte of it takes, so that a slow machine does not
+ * matter. The library alone needs 40 to 200 times as long. */
+static void two_megabytes_cost_little(void **state)
+{
+    const double blanks = seconds_for("{", " ", "}", true);
+
+    (void)state;
+    if (quick())
+        return;
+    assert_true(seconds_for("{\"prompt\":\"", "x", "\"}", true) < 8 * blanks);
+    assert_true(seconds_for("{\"prompt\":\"", "\\u0041", "\"}", true) < 8 * blanks);
+    assert_true(seconds_for("{\"", "key", "\":1}", true) < 8 * blanks);
+    assert_true(seconds_for("{\"n\":", "1", "}", false) < 8 * blanks);
+    assert_true(seconds_for("{\"prompt\":\"", "x", "", false) < 8 * blanks);
+    assert_true(seconds_for("{\"seed\":12345678901234567890,\"x\":\"", "\\u0041", "\"}", true) <
+                8 * blanks);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(any_body_is_taken_like_the_library_takes_it),
+        cmocka_unit_test(long_numbers_are_refused),
+        cmocka_unit_test(says_where_a_long_string_is_wrong),
+        cmocka_unit_test(two_megabytes_cost_little),
+    };
+
+    cmocka_set_message_output(CM_OUTPUT_TAP);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

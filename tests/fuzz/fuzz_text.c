@@ -7,8 +7,6 @@
 
 #include "common/text.h"
 
-const size_t fuzz_slowness = 5;
-
 enum { MAX_ROOM = 600 };
 
 /* One line: valid UTF-8 without control characters, C1 included, nor, where it is

@@ -4,8 +4,6 @@
 
 #include "tokenizer/pre_split.h"
 
-const size_t fuzz_slowness = 5;
-
 enum { MAX_VOCAB = 1024, MAX_NAIVE = 400, NO_RANK = 0x7fff };
 
 static const Tokenizer *shipped(void)

@@ -2,7 +2,6 @@
  * bytes. */
 #include "tokenizer_fuzz.h"
 
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     need_folder("tokenizer.json", NULL);

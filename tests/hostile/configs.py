@@ -105,8 +105,8 @@ def kinds():
     yield field("quantized", "quantization_config is an object", quantization_config={})
     yield field("unknown activation", 'activation_function is "swiglu"', activation_function="swiglu")
     yield field("empty activation", 'activation_function is ""', activation_function="")
-    yield field("activation with a NUL behind it", "activation_function is a text with a NUL", activation_function="gelu_new\0")
-    yield field("architecture with a NUL behind it", "architectures is a text with a NUL", architectures=["GPT2LMHeadModel\0x"])
+    yield field("activation with a NUL behind it", "activation_function is \"gelu_new\" with a NUL behind it", activation_function="gelu_new\0")
+    yield field("architecture with a NUL behind it", "architectures is \"GPT2LMHeadModel\" with a NUL behind it", architectures=["GPT2LMHeadModel\0x"])
     yield field("activation a number", "activation_function is 1", activation_function=1)
     yield field("activation with a format", 'activation_function is "%n%s"', activation_function="%n%s")
     for name, text in (("0", "0"), ("negative", "-1e-5"), ("2", "2"), ("too small for a float", "1e-60"), ("1e300", "1e300"),

@@ -8,6 +8,7 @@ import socket
 import struct
 import subprocess
 import tempfile
+from functools import lru_cache
 
 DIM, HEADS, CTX, FFN = 8, 2, 16, 32
 
@@ -161,6 +162,7 @@ def config_text(key, text):
 
 # --- weights ---
 
+@lru_cache(maxsize=None)
 def floats(n, value=None, seed=1):
     """n float32: value, or small numbers that differ."""
     if value is not None:
@@ -265,6 +267,19 @@ def value(kind, v):
     return struct.pack("<" + _SCALARS[kind], v)
 
 
+def encoded(kind, v):
+    """The same, made once for the long lists that every file has."""
+    if kind == ARRAY and isinstance(v, tuple) and v[1] and (v[1] is TOKENS or v[1] == _TYPES):
+        if v[0] not in _KNOWN:
+            _KNOWN[v[0]] = value(kind, v)
+        return _KNOWN[v[0]]
+    return value(kind, v)
+
+
+_TYPES = [3 if t == "<|endoftext|>" else 1 for t in TOKENS]
+_KNOWN = {}
+
+
 def gguf_keys(tokens=TOKENS, types=None, pairs=MERGES):
     types = [3 if t == "<|endoftext|>" else 1 for t in tokens] if types is None else types
     return {"general.architecture": (STRING, "gpt2"), "gpt2.block_count": (U32, 1), "gpt2.attention.head_count": (U32, HEADS),
@@ -302,14 +317,13 @@ def gguf(keys=(), tensors=None, version=3, n_tensors=None, n_keys=None, extra=b"
     table.update(dict(keys))
     table = {k: v for k, v in table.items() if v is not None}
     tensors = gguf_tensors() if tensors is None else tensors
-    out = magic + struct.pack("<IQQ", version, len(tensors) if n_tensors is None else n_tensors,
-                              len(table) if n_keys is None else n_keys)
+    head = [magic, struct.pack("<IQQ", version, len(tensors) if n_tensors is None else n_tensors, len(table) if n_keys is None else n_keys)]
     for key, (kind, v) in table.items():
-        out += text(key) + struct.pack("<I", kind) + value(kind, v)
-    out += extra
+        head += text(key), struct.pack("<I", kind), encoded(kind, v)
+    head.append(extra)
     for name, dims, kind, offset, _ in tensors:
-        out += text(name) + struct.pack("<I", len(dims)) + b"".join(struct.pack("<Q", d) for d in dims)
-        out += struct.pack("<IQ", kind, offset)
+        head += text(name), struct.pack("<I%dQIQ" % len(dims), len(dims), *dims, kind, offset)
+    out = b"".join(head)
     out += b"\0" * (-len(out) % alignment)
     start = len(out)
     for _, _, _, offset, data in tensors:
@@ -329,12 +343,13 @@ def npy(head="{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }", data
 
 # --- packed files ---
 
+@lru_cache(maxsize=None)
 def packed(program):
     """A valid packed file, as the program writes it."""
     with tempfile.TemporaryDirectory(prefix="llorch-hostile-") as folder:
         lay_out(folder, model())
         out = os.path.join(folder, "out.packed")
-        subprocess.run([program, "pack", "--model", folder, "--type", "f32", "--out", out], check=True, stderr=subprocess.DEVNULL)
+        subprocess.run([program, "pack", "--model", folder, "--type", "f32", "--out", out], check=True, stdout=subprocess.DEVNULL)
         with open(out, "rb") as file:
             return file.read()
 

@@ -50,7 +50,7 @@ TEST_LDFLAGS_test_alloc := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap
 TEST_LDFLAGS_test_worker_faults := $(TEST_LDFLAGS_test_alloc),--wrap=listen,--wrap=log_line,--wrap=clock_now_ns,--wrap=clock_now_ms
 TEST_LDFLAGS_test_determinism := -Wl,--wrap=kv_cache_write
 
-.PHONY: all check check-tree bench bench-save bench-compare asan ubsan sanitize clang arm64 tidy format install uninstall clean help tests
+.PHONY: all check check-tree faults bench bench-save bench-compare asan ubsan sanitize clang arm64 tidy format install uninstall clean help tests
 .DEFAULT_GOAL := all
 
 all: build/llorch-cpud ## build the program: build/llorch-cpud
@@ -106,6 +106,9 @@ tests: $(TEST_BINS) $(BUILD)/tests/stub_worker $(FAULT_SHIM) all ## build the pr
 
 check: tests ## run all tests; T=name runs one (make check T=checkpoint_02)
 	@BUILD=$(BUILD) tests/run $(T)
+
+faults: tests ## every n-th allocation and system call fails, not only a sample (10 minutes)
+	LLORCH_TEST_ALL=1 LLORCH_TEST_LIMIT=1800 BUILD=$(BUILD) tests/run test_worker_faults test_faults
 
 asan: ## all tests under the address sanitizer (leaks included)
 	$(MAKE) check VARIANT=asan SAN="-fsanitize=address -fno-omit-frame-pointer" OPT="-O1"

@@ -25,6 +25,7 @@
 
 #include "backend/cpu_backend.h"
 #include "common/clock.h"
+#include "common/json.h"
 #include "common/log.h"
 #include "fault_memory.h"
 #include "quick.h"
@@ -360,6 +361,55 @@ static Backend *load(void *ctx, bool (*progress)(void *, double), void *progress
     return &play.outer;
 }
 
+/* ---- JSON alone ---- */
+
+/* Tokens of many lengths, so that each doubling of the lexer's buffer falls on a quote, a
+ * backslash, a digit and what follows a number somewhere. */
+static size_t long_text(char *out, size_t size)
+{
+    static const char *const pieces[] = {"\\\"", "a", "\xe2\x82\xac", "\\u20ac", "b\\n"};
+    size_t n = (size_t)snprintf(out, size, "{\"n\":123456789012345");
+
+    for (int length = 1; length < 140; length += 1 + length / 30) {
+        n += (size_t)snprintf(out + n, size - n, ",\"k%d\":[\"", length);
+        for (int i = 0; i < length; i++)
+            n += (size_t)snprintf(out + n, size - n, "%s", pieces[(i * i + length) % 5]);
+        n += (size_t)snprintf(out + n, size - n, "\",0.%0*d,-12345678901234567,true]", length, 7);
+    }
+    n += (size_t)snprintf(out + n, size - n, "}");
+    assert_true(n < size - 1);
+    return n;
+}
+
+static void every_allocation_of_a_json_text_may_fail(void **state)
+{
+    static char text[64 * 1024];
+    const size_t size = long_text(text, sizeof text);
+    Err err;
+    json_t *root;
+    long n = 0;
+
+    (void)state;
+    for (;; n++) {
+        const long blocks = fault_memory.live_blocks;
+
+        err = (Err){.code = ERR_OK};
+        fault_memory_arm(n, n % 2 == 0 ? 1 : INT32_MAX);
+        root = json_parse(text, size, "text", &err);
+        const bool hit = fault_memory.n_failed > 0;
+        fault_memory_disarm();
+        if (!hit)
+            break;
+        assert_null(root);
+        assert_int_equal(err.code, ERR_MEMORY);
+        assert_string_equal(err.msg, "text: out of memory");
+        assert_int_equal(fault_memory.live_blocks, blocks);
+    }
+    assert_non_null(root);
+    json_decref(root);
+    assert_true(n > 200);
+}
+
 /* ---- Runs ---- */
 
 #define GET(path) "GET " path " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
@@ -553,6 +603,7 @@ static void every_allocation_beside_a_real_model_may_fail(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_allocation_of_a_json_text_may_fail),
         cmocka_unit_test(every_allocation_of_a_serving_worker_may_fail),
         cmocka_unit_test(allocations_may_fail_in_bursts),
         cmocka_unit_test(memory_may_be_gone_until_it_comes_back),

@@ -62,6 +62,7 @@ typedef enum {
                an error */
     CALM,   /* the fault is over: from here on everything must go well */
     EXPECT, /* like REPLY; the answer must begin with text unless the fault was still on */
+    CALLED, /* waits until the pool manager has its callback, or the log says that it failed */
     TERM    /* SIGTERM */
 } Act;
 
@@ -86,6 +87,8 @@ typedef struct {
     char text[TEXT_BYTES]; /* of the last whole job */
     uint64_t begin_ms;
     int port;
+    int pool_fd, pool_conn; /* where the pool manager listens, and its visitor; -1: none */
+    int n_called;
     bool loaded;
     int n_waits;
     Backend *inner;
@@ -213,6 +216,24 @@ static void check_job(Client *c)
     assert_string_equal(play.text, reference);
 }
 
+/* The pool manager: takes what is there as one request and says yes. */
+static void answer_callback(void)
+{
+    static const char yes[] = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+    char request[4096];
+    ssize_t n;
+
+    if (play.pool_conn < 0)
+        play.pool_conn = accept4(play.pool_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (play.pool_conn < 0 ||
+        ((n = recv(play.pool_conn, request, sizeof request, 0)) < 0 && errno == EAGAIN))
+        return;
+    if (n > 0) /* not when it gave up before it sent */
+        play.n_called += send(play.pool_conn, yes, sizeof yes - 1, MSG_NOSIGNAL) > 0;
+    (void)close(play.pool_conn);
+    play.pool_conn = -1;
+}
+
 static bool do_deed(const Deed *d)
 {
     Client *c = &play.clients[d->who];
@@ -228,6 +249,9 @@ static bool do_deed(const Deed *d)
     case LEAVE:
         client_close(c);
         return true;
+    case CALLED:
+        answer_callback();
+        return play.n_called > 0 || errors.n > 0;
     case CALM:
         fault_memory_disarm();
         return true;
@@ -476,6 +500,26 @@ static const Deed ending[] = {
     {TERM, 0, ""},   {REPLY, 1, ""},      {REPLY, 0, ""}, {0, 0, NULL},
 };
 
+/* The worker was started by a pool manager. */
+static const Deed called[] = {
+    {LOADED, 0, ""}, {CALLED, 0, ""}, {SEND, 0, GET("/health")}, {EXPECT, 0, "HTTP/1.1 200"},
+    {TERM, 0, ""},   {0, 0, NULL},
+};
+
+/* A listening socket that does not wait; *url becomes its address. */
+static int pool_manager(char *url, size_t size)
+{
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof at;
+    const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+    assert_int_equal(bind(fd, (const struct sockaddr *)&at, sizeof at), 0);
+    assert_int_equal(__real_listen(fd, 8), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&at, &len), 0);
+    snprintf(url, size, "http://127.0.0.1:%d/ready", ntohs(at.sin_port));
+    return fd;
+}
+
 static int open_descriptors(void)
 {
     int n = 0;
@@ -489,6 +533,7 @@ static int open_descriptors(void)
 static int run_worker(const Deed *what, bool tiny)
 {
     WorkerOptions o = worker_options_default();
+    char url[64];
 
     play.begin = play.deeds = what;
     play.loaded = false;
@@ -503,6 +548,11 @@ static int run_worker(const Deed *what, bool tiny)
     o.model_name = o.model_path = "m";
     o.load = load;
     o.load_ctx = &tiny;
+    play.n_called = 0;
+    play.pool_conn = -1;
+    play.pool_fd = what == called ? pool_manager(url, sizeof url) : -1;
+    o.callback_url = what == called ? url : NULL;
+    o.callback_retries = 1;
     /* The shortest limit says how often deadlines, and so the pause, are looked at. Requests come
      * in one piece. */
     o.limits.request_timeout_ms = 40;
@@ -513,6 +563,10 @@ static int run_worker(const Deed *what, bool tiny)
         go_on(); /* what was sent before the end */
     for (int i = 0; i < MAX_CLIENTS; i++)
         client_close(&play.clients[i]);
+    if (play.pool_fd >= 0)
+        (void)close(play.pool_fd);
+    if (play.pool_conn >= 0)
+        (void)close(play.pool_conn);
     return status;
 }
 
@@ -531,7 +585,9 @@ static bool run_with_fault(const Deed *what, bool tiny, long n, long count)
         fail_msg("allocation %ld of %ld: %ld blocks and %ld mapped bytes are left", n, count,
                  fault_memory.live_blocks - blocks, fault_memory.live_mapped - mapped);
     assert_int_equal(open_descriptors(), descriptors);
-    if (status == 1 && !play.loaded) { /* it never came to serve */
+    /* It never came to serve, or nobody could be told that it does. */
+    if (status == 1 &&
+        (!play.loaded || (what == called && strstr(errors.last, "callback failed")))) {
         if (!hit || errors.n == 0 || errors.last[0] == '\0')
             fail_msg("allocation %ld of %ld: the start failed with %d error lines, the last: %s", n,
                      count, errors.n, errors.last);
@@ -593,6 +649,12 @@ static void every_allocation_of_a_shutdown_may_fail(void **state)
     fail_every(&(Plan){.deeds = ending, .count = INT32_MAX, .every = 1, .of = 41});
 }
 
+static void every_allocation_of_a_callback_may_fail(void **state)
+{
+    (void)state;
+    fail_every(&(Plan){.deeds = called, .count = 1, .every = 1, .of = 5});
+}
+
 static void every_allocation_beside_a_real_model_may_fail(void **state)
 {
     (void)state;
@@ -608,6 +670,7 @@ int main(void)
         cmocka_unit_test(allocations_may_fail_in_bursts),
         cmocka_unit_test(memory_may_be_gone_until_it_comes_back),
         cmocka_unit_test(every_allocation_of_a_shutdown_may_fail),
+        cmocka_unit_test(every_allocation_of_a_callback_may_fail),
         cmocka_unit_test(every_allocation_beside_a_real_model_may_fail),
     };
 

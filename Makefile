@@ -57,7 +57,7 @@ FUZZ_NAMES := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 REPLAYS    := $(FUZZ_NAMES:%=$(BUILD)/tests/replay_%)
 FUZZERS    := $(FUZZ_NAMES:%=$(BUILD)/tests/fuzz_%)
 
-.PHONY: all check check-unit check-tree coverage fuzz fuzz-check fuzzers replays bench bench-save bench-compare asan ubsan sanitize clang arm64 tidy format install uninstall clean help tests
+.PHONY: all check check-unit check-tree coverage faults fuzz fuzz-check fuzzers replays bench bench-save bench-compare asan ubsan sanitize clang arm64 tidy format install uninstall clean help tests
 .DEFAULT_GOAL := all
 
 all: build/llorch-cpud ## build the program: build/llorch-cpud
@@ -126,6 +126,9 @@ tests: $(TEST_BINS) $(if $(SAN),replays) $(BUILD)/tests/stub_worker $(FAULT_SHIM
 
 check: tests ## run all tests; T=name runs one (make check T=checkpoint_02)
 	@BUILD=$(BUILD) LLORCH_TEST_REPLAY=$(if $(SAN),1) tests/run $(T)
+
+faults: tests ## every n-th allocation and system call fails, not only a sample (10 minutes)
+	LLORCH_TEST_ALL=1 LLORCH_TEST_LIMIT=1800 BUILD=$(BUILD) tests/run test_worker_faults test_faults
 
 asan: ## all tests under the address sanitizer (leaks included)
 	$(MAKE) check VARIANT=asan DEBUG=-g1 SAN="-fsanitize=address -fno-omit-frame-pointer" OPT="-O1"

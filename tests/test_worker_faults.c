@@ -25,6 +25,7 @@
 
 #include "backend/cpu_backend.h"
 #include "common/clock.h"
+#include "common/json.h"
 #include "common/log.h"
 #include "fault_memory.h"
 #include "quick.h"
@@ -61,6 +62,7 @@ typedef enum {
                an error */
     CALM,   /* the fault is over: from here on everything must go well */
     EXPECT, /* like REPLY; the answer must begin with text unless the fault was still on */
+    CALLED, /* waits until the pool manager has its callback, or the log says that it failed */
     TERM    /* SIGTERM */
 } Act;
 
@@ -85,6 +87,8 @@ typedef struct {
     char text[TEXT_BYTES]; /* of the last whole job */
     uint64_t begin_ms;
     int port;
+    int pool_fd, pool_conn; /* where the pool manager listens, and its visitor; -1: none */
+    int n_called;
     bool loaded;
     int n_waits;
     Backend *inner;
@@ -212,6 +216,24 @@ static void check_job(Client *c)
     assert_string_equal(play.text, reference);
 }
 
+/* The pool manager: takes what is there as one request and says yes. */
+static void answer_callback(void)
+{
+    static const char yes[] = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+    char request[4096];
+    ssize_t n;
+
+    if (play.pool_conn < 0)
+        play.pool_conn = accept4(play.pool_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (play.pool_conn < 0 ||
+        ((n = recv(play.pool_conn, request, sizeof request, 0)) < 0 && errno == EAGAIN))
+        return;
+    if (n > 0) /* not when it gave up before it sent */
+        play.n_called += send(play.pool_conn, yes, sizeof yes - 1, MSG_NOSIGNAL) > 0;
+    (void)close(play.pool_conn);
+    play.pool_conn = -1;
+}
+
 static bool do_deed(const Deed *d)
 {
     Client *c = &play.clients[d->who];
@@ -227,6 +249,9 @@ static bool do_deed(const Deed *d)
     case LEAVE:
         client_close(c);
         return true;
+    case CALLED:
+        answer_callback();
+        return play.n_called > 0 || errors.n > 0;
     case CALM:
         fault_memory_disarm();
         return true;
@@ -360,6 +385,55 @@ static Backend *load(void *ctx, bool (*progress)(void *, double), void *progress
     return &play.outer;
 }
 
+/* ---- JSON alone ---- */
+
+/* Tokens of many lengths, so that each doubling of the lexer's buffer falls on a quote, a
+ * backslash, a digit and what follows a number somewhere. */
+static size_t long_text(char *out, size_t size)
+{
+    static const char *const pieces[] = {"\\\"", "a", "\xe2\x82\xac", "\\u20ac", "b\\n"};
+    size_t n = (size_t)snprintf(out, size, "{\"n\":123456789012345");
+
+    for (int length = 1; length < 140; length += 1 + length / 30) {
+        n += (size_t)snprintf(out + n, size - n, ",\"k%d\":[\"", length);
+        for (int i = 0; i < length; i++)
+            n += (size_t)snprintf(out + n, size - n, "%s", pieces[(i * i + length) % 5]);
+        n += (size_t)snprintf(out + n, size - n, "\",0.%0*d,-12345678901234567,true]", length, 7);
+    }
+    n += (size_t)snprintf(out + n, size - n, "}");
+    assert_true(n < size - 1);
+    return n;
+}
+
+static void every_allocation_of_a_json_text_may_fail(void **state)
+{
+    static char text[64 * 1024];
+    const size_t size = long_text(text, sizeof text);
+    Err err;
+    json_t *root;
+    long n = 0;
+
+    (void)state;
+    for (;; n++) {
+        const long blocks = fault_memory.live_blocks;
+
+        err = (Err){.code = ERR_OK};
+        fault_memory_arm(n, n % 2 == 0 ? 1 : INT32_MAX);
+        root = json_parse(text, size, "text", &err);
+        const bool hit = fault_memory.n_failed > 0;
+        fault_memory_disarm();
+        if (!hit)
+            break;
+        assert_null(root);
+        assert_int_equal(err.code, ERR_MEMORY);
+        assert_string_equal(err.msg, "text: out of memory");
+        assert_int_equal(fault_memory.live_blocks, blocks);
+    }
+    assert_non_null(root);
+    json_decref(root);
+    assert_true(n > 200);
+}
+
 /* ---- Runs ---- */
 
 #define GET(path) "GET " path " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
@@ -426,6 +500,26 @@ static const Deed ending[] = {
     {TERM, 0, ""},   {REPLY, 1, ""},      {REPLY, 0, ""}, {0, 0, NULL},
 };
 
+/* The worker was started by a pool manager. */
+static const Deed called[] = {
+    {LOADED, 0, ""}, {CALLED, 0, ""}, {SEND, 0, GET("/health")}, {EXPECT, 0, "HTTP/1.1 200"},
+    {TERM, 0, ""},   {0, 0, NULL},
+};
+
+/* A listening socket that does not wait; *url becomes its address. */
+static int pool_manager(char *url, size_t size)
+{
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof at;
+    const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+    assert_int_equal(bind(fd, (const struct sockaddr *)&at, sizeof at), 0);
+    assert_int_equal(__real_listen(fd, 8), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&at, &len), 0);
+    snprintf(url, size, "http://127.0.0.1:%d/ready", ntohs(at.sin_port));
+    return fd;
+}
+
 static int open_descriptors(void)
 {
     int n = 0;
@@ -439,6 +533,7 @@ static int open_descriptors(void)
 static int run_worker(const Deed *what, bool tiny)
 {
     WorkerOptions o = worker_options_default();
+    char url[64];
 
     play.begin = play.deeds = what;
     play.loaded = false;
@@ -453,6 +548,11 @@ static int run_worker(const Deed *what, bool tiny)
     o.model_name = o.model_path = "m";
     o.load = load;
     o.load_ctx = &tiny;
+    play.n_called = 0;
+    play.pool_conn = -1;
+    play.pool_fd = what == called ? pool_manager(url, sizeof url) : -1;
+    o.callback_url = what == called ? url : NULL;
+    o.callback_retries = 1;
     /* The shortest limit says how often deadlines, and so the pause, are looked at. Requests come
      * in one piece. */
     o.limits.request_timeout_ms = 40;
@@ -463,6 +563,10 @@ static int run_worker(const Deed *what, bool tiny)
         go_on(); /* what was sent before the end */
     for (int i = 0; i < MAX_CLIENTS; i++)
         client_close(&play.clients[i]);
+    if (play.pool_fd >= 0)
+        (void)close(play.pool_fd);
+    if (play.pool_conn >= 0)
+        (void)close(play.pool_conn);
     return status;
 }
 
@@ -481,7 +585,9 @@ static bool run_with_fault(const Deed *what, bool tiny, long n, long count)
         fail_msg("allocation %ld of %ld: %ld blocks and %ld mapped bytes are left", n, count,
                  fault_memory.live_blocks - blocks, fault_memory.live_mapped - mapped);
     assert_int_equal(open_descriptors(), descriptors);
-    if (status == 1 && !play.loaded) { /* it never came to serve */
+    /* It never came to serve, or nobody could be told that it does. */
+    if (status == 1 &&
+        (!play.loaded || (what == called && strstr(errors.last, "callback failed")))) {
         if (!hit || errors.n == 0 || errors.last[0] == '\0')
             fail_msg("allocation %ld of %ld: the start failed with %d error lines, the last: %s", n,
                      count, errors.n, errors.last);
@@ -543,6 +649,12 @@ static void every_allocation_of_a_shutdown_may_fail(void **state)
     fail_every(&(Plan){.deeds = ending, .count = INT32_MAX, .every = 1, .of = 41});
 }
 
+static void every_allocation_of_a_callback_may_fail(void **state)
+{
+    (void)state;
+    fail_every(&(Plan){.deeds = called, .count = 1, .every = 1, .of = 5});
+}
+
 static void every_allocation_beside_a_real_model_may_fail(void **state)
 {
     (void)state;
@@ -553,10 +665,12 @@ static void every_allocation_beside_a_real_model_may_fail(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_allocation_of_a_json_text_may_fail),
         cmocka_unit_test(every_allocation_of_a_serving_worker_may_fail),
         cmocka_unit_test(allocations_may_fail_in_bursts),
         cmocka_unit_test(memory_may_be_gone_until_it_comes_back),
         cmocka_unit_test(every_allocation_of_a_shutdown_may_fail),
+        cmocka_unit_test(every_allocation_of_a_callback_may_fail),
         cmocka_unit_test(every_allocation_beside_a_real_model_may_fail),
     };
 

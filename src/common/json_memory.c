@@ -8,8 +8,8 @@
 #include <string.h>
 
 enum {
-    PIECE_BYTES = 16, /* input handed over at once, so at most this follows a failure */
-    RESERVE_BASE_BYTES = 16 * 1024, /* what that many one-byte values take, several times over */
+    PIECE_BYTES = 64, /* input handed over at once, so at most this follows a failure */
+    RESERVE_BASE_BYTES = 32 * 1024, /* what that many one-byte values take, several times over */
     /* The token's buffer doubles until the token fits: less than 4 of its lengths while the old
      * one is copied; its value is one more, a key that is stored yet another. */
     RESERVE_TOKENS = 8,

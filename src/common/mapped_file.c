@@ -101,6 +101,13 @@ ErrCode mapped_file_open(MappedFile *f, const char *path, size_t max_bytes, Err 
     return ERR_OK;
 }
 
+bool mapped_file_is_there(const char *path)
+{
+    struct stat st;
+
+    return lstat(path, &st) == 0 || (errno != ENOENT && errno != ENOTDIR);
+}
+
 /* The address as the system calls want it; nothing writes through it. */
 static void *writable(const unsigned char *data)
 {

@@ -4,6 +4,7 @@
 #ifndef LLORCH_COMMON_MAPPED_FILE_H
 #define LLORCH_COMMON_MAPPED_FILE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "common/error.h"
@@ -19,6 +20,11 @@ typedef struct {
  * "<path>: <problem>". If the file shrinks while mapped, reading it raises SIGBUS:
  * mapped_file_guard makes that one line and exit 1. */
 ErrCode mapped_file_open(MappedFile *f, const char *path, size_t max_bytes, Err *err) ERR_CHECK;
+
+/* Whether to try this optional file at all: false only when there is certainly none. A dangling
+ * link or what may not be looked at is there, so that opening it says what is wrong, instead of
+ * going on as if nobody had put it there. */
+bool mapped_file_is_there(const char *path);
 
 /* Unmaps; a zeroed MappedFile is allowed. */
 void mapped_file_close(MappedFile *f);

@@ -672,11 +672,9 @@ static ErrCode open_index(Safetensors **out, const char *path, Err *err)
 
 static bool exists_in(const char *dir, const char *name, char out[PATH_MAX])
 {
-    struct stat st;
     const int n = snprintf(out, PATH_MAX, "%s/%s", dir, name);
 
-    /* lstat: a dangling link is there, and opening it says what is wrong. */
-    return n > 0 && n < PATH_MAX && lstat(out, &st) == 0;
+    return n > 0 && n < PATH_MAX && mapped_file_is_there(out);
 }
 
 static ErrCode open_directory(Safetensors **out, const char *dir, Err *err)

@@ -9,10 +9,10 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "common/json.h"
 #include "common/log.h"
+#include "common/mapped_file.h"
 
 enum {
     CONFIG_MAX_BYTES = 256 * 1024 * 1024,
@@ -418,7 +418,6 @@ static json_t *parse_file(const char *path, Err *err)
 ErrCode config_load(Gpt2Config *c, const char *dir, Err *err)
 {
     char path[PATH_MAX];
-    struct stat st;
     Gpt2Config made;
     Err own = {ERR_OK, ""};
 
@@ -429,8 +428,7 @@ ErrCode config_load(Gpt2Config *c, const char *dir, Err *err)
     ErrCode code = take_config(&made, parse_file(path, err), path, err);
     if (code != ERR_OK || (code = join(path, dir, "generation_config.json", err)) != ERR_OK)
         return code;
-    /* lstat: a dangling link is not the same as no file. */
-    if (lstat(path, &st) == 0)
+    if (mapped_file_is_there(path))
         code = take_generation(&made, parse_file(path, err), path, err);
     if (code == ERR_OK)
         *c = made;

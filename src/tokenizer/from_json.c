@@ -5,7 +5,6 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "common/json.h"
 #include "common/mapped_file.h"
@@ -38,13 +37,10 @@ static bool path_join(char out[PATH_MAX], const char *dir, const char *name)
     return n >= 0 && n < PATH_MAX;
 }
 
-/* Whether the name is there at all: a dangling link or an unreadable file is, so that opening it
- * tells why it cannot be used. A path that is too long is not. */
+/* A path that is too long is not there. */
 static bool is_there(char path[PATH_MAX], const char *dir, const char *name)
 {
-    struct stat st;
-
-    return path_join(path, dir, name) && lstat(path, &st) == 0;
+    return path_join(path, dir, name) && mapped_file_is_there(path);
 }
 
 /* Sets the paths to vocab.json and merges.txt, or both to tokenizer.json. */

@@ -49,7 +49,7 @@ TEST_HELP := $(BUILD)/tests/check.a
 TEST_LIBS ?= $(shell pkg-config --libs cmocka)
 # Linker flags of single test programs: TEST_LDFLAGS_<name>.
 TEST_LDFLAGS_test_alloc := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=free,--wrap=mmap,--wrap=munmap
-TEST_LDFLAGS_test_worker_faults := $(TEST_LDFLAGS_test_alloc),--wrap=listen,--wrap=log_line,--wrap=clock_now_ns,--wrap=clock_now_ms
+TEST_LDFLAGS_test_worker_faults := $(TEST_LDFLAGS_test_alloc),--wrap=listen,--wrap=log_line,--wrap=clock_now_ns,--wrap=clock_now_ms,--wrap=clock_cpu_ns
 TEST_LDFLAGS_test_determinism := -Wl,--wrap=kv_cache_write
 
 # Fuzz targets: replay_NAME runs one over its seeds, fuzz_NAME is one with libFuzzer.
@@ -57,7 +57,7 @@ FUZZ_NAMES := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 REPLAYS    := $(FUZZ_NAMES:%=$(BUILD)/tests/replay_%)
 FUZZERS    := $(FUZZ_NAMES:%=$(BUILD)/tests/fuzz_%)
 
-.PHONY: all check check-unit check-tree coverage faults fuzz fuzz-check fuzzers replays bench bench-save bench-compare asan ubsan sanitize clang arm64 tidy format install uninstall clean help tests
+.PHONY: all check check-unit clients soak check-tree coverage faults fuzz fuzz-check fuzzers replays bench bench-save bench-compare asan ubsan sanitize clang arm64 tidy format install uninstall clean help tests
 .DEFAULT_GOAL := all
 
 all: build/llorch-cpud ## build the program: build/llorch-cpud
@@ -200,6 +200,12 @@ bench-save: $(BIN) ## keep the speed of the shipped model as BENCH_BASELINE (def
 
 bench-compare: $(BIN) ## fail when a share of the shipped model's speed is 10 % worse than BENCH_BASELINE's
 	$(BIN) $(BENCH_SPEED) --compare $(BENCH_BASELINE) $(BENCH_FLAGS)
+
+clients: $(BIN) $(BENCH_MODEL) ## what hostile clients can do to a running job, to probes and slots (minutes; GPT-2 Medium's shape)
+	LLORCH_BIN=$(BIN) bench/clients.py $(BENCH_MODEL)
+
+soak: $(BIN) ## 100,000 good, broken, cancelled and abandoned jobs on the tiny model (minutes)
+	LLORCH_BIN=$(BIN) bench/soak
 
 tidy: ## clang-tidy over src/
 	clang-tidy --quiet $(LIB_SRC) src/main.c -- -std=c11 -D_GNU_SOURCE -Isrc -isystem $(LLHTTP_INC) $(DEPS_CFLAGS) \

@@ -47,6 +47,8 @@ int __real_listen(int fd, int backlog);
 int __wrap_listen(int fd, int backlog);
 void __wrap_log_line(LogLevel level, const char *message, ...) __attribute__((sentinel));
 uint64_t __real_clock_now_ns(void);
+uint64_t __real_clock_cpu_ns(void);
+uint64_t __wrap_clock_cpu_ns(void);
 uint64_t __wrap_clock_now_ns(void);
 uint64_t __wrap_clock_now_ms(void);
 
@@ -127,6 +129,11 @@ int __wrap_listen(int fd, int backlog)
 uint64_t __wrap_clock_now_ns(void)
 {
     return __real_clock_now_ns() * TIME_FACTOR;
+}
+
+uint64_t __wrap_clock_cpu_ns(void)
+{
+    return __real_clock_cpu_ns() * TIME_FACTOR;
 }
 
 uint64_t __wrap_clock_now_ms(void)

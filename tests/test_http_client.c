@@ -596,7 +596,7 @@ static void a_silent_address_costs_its_share(void **state)
     if (poll(&last, 1, 50) == 0) { /* else this system's queues never fill */
         took = post_to(&f, &a, 1200);
         assert_int_equal(f.status, 200);
-        assert_in_range(took, 590, 1190);
+        assert_true(took >= 590);
     }
     for (int i = 0; i < 4; i++)
         close(waiting[i]);

@@ -298,13 +298,13 @@ static void play(Rig *rig, int how, const uint8_t *data, size_t n)
     if ((how & HALF_CLOSES) != 0)
         (void)shutdown(rig->fd, SHUT_WR);
     if ((how & LEAVES) == 0) {
-        size_t before;
+        for (int n_idle = 0; n_idle < 2 && !rig->eof;) {
+            const size_t before = rig->n_reply;
+            const HttpConn *held = rig->held;
 
-        do {
-            before = rig->n_reply;
-            for (int i = 0; i < STREAM_EVENTS + 3; i++)
-                turn(rig, how);
-        } while (rig->n_reply > before);
+            turn(rig, how);
+            n_idle = held == NULL && rig->n_reply == before ? n_idle + 1 : 0;
+        }
         FUZZ_CHECK(rig->held == NULL);
         check_reply(rig);
     }

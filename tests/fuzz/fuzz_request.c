@@ -161,12 +161,14 @@ static int parse(const char *body, size_t n, Backend *backend)
         check_request(&r);
         FUZZ_CHECK(backend == NULL ||
                    r.run.prompt.n_bytes <= (size_t)backend->ops->info(backend)->n_ctx);
-        check_against_library(body, n, status, &r);
+        if (backend == NULL)
+            check_against_library(body, n, status, &r);
         request_free(&r);
     } else {
         FUZZ_CHECK(status == 400 || status == 422);
         check_answer(status, &answer);
-        check_against_library(body, n, status, NULL);
+        if (backend == NULL)
+            check_against_library(body, n, status, NULL);
     }
     json_buf_free(&answer);
     return status;
@@ -200,8 +202,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     memcpy(padded, " \n", 2);
     memcpy(padded + 2, body, size);
     memcpy(padded + 2 + size, "\t\r", 2);
-    FUZZ_CHECK(parse(padded, size + 4, NULL) == status);
-    FUZZ_CHECK(parse(body, size, &endless) == status);
+    FUZZ_CHECK(parse(padded, size + 4, &endless) == status);
     FUZZ_CHECK(with_small == status || (status == 200 && with_small == 400));
     parse_cancel(body, size);
     free(padded);

@@ -541,6 +541,7 @@ static int run_worker(const Deed *what, bool tiny)
 {
     WorkerOptions o = worker_options_default();
     char url[64];
+    sigset_t none;
 
     play.begin = play.deeds = what;
     play.loaded = false;
@@ -564,6 +565,8 @@ static int run_worker(const Deed *what, bool tiny)
      * in one piece. */
     o.limits.request_timeout_ms = 40;
     o.limits.idle_timeout_ms = o.limits.write_timeout_ms = RUN_LIMIT_MS * TIME_FACTOR;
+    (void)sigemptyset(&none);
+    (void)sigprocmask(SIG_SETMASK, &none, NULL); /* the worker before blocked SIGTERM for good */
     const int status = worker_run(&o);
 
     while (status == 0 && play.deeds->text != NULL)

@@ -122,7 +122,7 @@ replays: $(REPLAYS)
 fuzzers: $(FUZZERS)
 
 # Where sanitizers see what a fuzz target does, its seeds are replayed as well.
-tests: $(TEST_BINS) $(if $(SAN),replays) $(BUILD)/tests/stub_worker $(FAULT_SHIM) all ## build the program and every test
+tests: $(TEST_BINS) $(if $(SAN)$(filter replay_%,$(T)),replays) $(BUILD)/tests/stub_worker $(FAULT_SHIM) all ## build the program and every test
 
 check: tests ## run all tests; T=name runs one (make check T=checkpoint_02)
 	@BUILD=$(BUILD) LLORCH_TEST_REPLAY=$(if $(SAN),1) tests/run $(T)

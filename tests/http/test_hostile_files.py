@@ -218,18 +218,40 @@ for form in forms():
 
 # --- somebody writes to the file meanwhile ---
 
-def write_forever(path, offset, first, second):
-    """A process that changes bytes of a file to and fro."""
+def meanwhile(act, path, *args):
+    """A process that does this to the file again and again."""
     pid = os.fork()
     if pid != 0:
         return pid
-    with open(path, "r+b") as file, mmap.mmap(file.fileno(), 0) as view:
-        parent = os.getppid()
+    parent = os.getppid()
+    with open(path, "r+b") as file:
         while os.getppid() == parent:
-            for _ in range(100000):
-                view[offset:offset + len(first)] = first
-                view[offset:offset + len(first)] = second
+            act(file, *args)
     os._exit(0)
+
+
+def flip(file, offset, first, second):
+    with mmap.mmap(file.fileno(), 0) as view:
+        for _ in range(100000):
+            view[offset:offset + len(first)] = first
+            view[offset:offset + len(first)] = second
+
+
+def grow(file, size):
+    """Up to a megabyte more, then as it was."""
+    for n in range(256):
+        file.truncate(size + 4096 * n)
+    file.truncate(size)
+
+
+def under_change(target, folder, file, act, *args):
+    writer = meanwhile(act, os.path.join(folder, file), *args)
+    try:
+        for number in range(3 if QUICK else 10):
+            survives([*GENERATE, target], folder, "%s, %s %r, run %d" % (file, act.__name__, args, number))
+    finally:
+        os.kill(writer, signal.SIGKILL)
+        os.waitpid(writer, 0)
 
 
 @suite.case("a file that changes while it is read leads to an error, never further")
@@ -246,14 +268,21 @@ def changing():
               ("vocab.json", 1, files["vocab.json"][1:4], b"[[["))
     for file, offset, first, second in places:
         target = os.path.join(folder, "m.safetensors" if file == "vocab.json" else file)
-        writer = write_forever(os.path.join(folder, file), offset, first, second)
-        try:
-            for number in range(3 if QUICK else 10):
-                survives([*GENERATE, target], folder, "%s at %d, run %d" % (file, offset, number))
-        finally:
-            os.kill(writer, signal.SIGKILL)
-            os.waitpid(writer, 0)
+        under_change(target, folder, file, flip, offset, first, second)
         table.lay_out(folder, files)
+    for file in ("m.gguf", "m.safetensors"):
+        under_change(os.path.join(folder, file), folder, file, grow, len(files[file]))
+
+
+@suite.case("what is wrong with a reference is said in whole characters, however long its path is")
+def long_notes():
+    for name in ("\u00e9" * 120, "x" + "\u00e9" * 120):  # cut at the same byte, one of them would break
+        folder = os.path.join(FOLDER, name)
+        table.lay_out(folder, dict(model(), **{"metadata.json": b'{"tokens": [1]}', "checkpoint_01.npy": b"x"}))
+        ended = Ended(["verify", "--model", folder, "--reference", folder], folder)
+        check(b"not a NumPy .npy file" in ended.out, ended.out)
+        ended.out.decode("utf-8")
+        shutil.rmtree(folder)
 
 
 status = suite.run()

@@ -67,13 +67,7 @@ static struct timeval sweep_interval(const HttpLimits *limits)
     return (struct timeval){.tv_usec = shortest * 1000};
 }
 
-static bool arm_sweep(HttpServer *s)
-{
-    const struct timeval interval = sweep_interval(&s->limits);
-
-    return event_pending(s->sweep_event, EV_TIMEOUT, NULL) ||
-           event_add(s->sweep_event, &interval) == 0;
-}
+static bool arm_sweep(HttpServer *s);
 
 static void resume_accepting(HttpServer *s)
 {
@@ -87,6 +81,14 @@ static void resume_accepting(HttpServer *s)
     /* The sweep tries again; without a connection nothing else would. */
     s->accept_again_ms = clock_now_ms() + ACCEPT_RETRY_MS;
     (void)arm_sweep(s);
+}
+
+static bool arm_sweep(HttpServer *s)
+{
+    const struct timeval interval = sweep_interval(&s->limits);
+
+    return event_pending(s->sweep_event, EV_TIMEOUT, NULL) ||
+           event_add(s->sweep_event, &interval) == 0;
 }
 
 static void on_sweep(evutil_socket_t fd, short what, void *ctx)

@@ -1,11 +1,8 @@
 /* main.c: checks the ground the program stands on, then hands over to a sub-command. */
-#include <errno.h>
-#include <fcntl.h>
-#include <signal.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "cli/cli.h"
+#include "cli/process.h"
 #include "common/mapped_file.h"
 #include "kernels/kernels.h"
 
@@ -81,24 +78,13 @@ static int unknown_command(const char *name)
     return cli_fail(&err);
 }
 
-/* With a standard descriptor closed, the next file or socket would take its number, and what is
- * meant for standard output would end up there. The stand-ins answer every use with an error, as
- * the closed descriptor would. */
-static void fill_standard_descriptors(void)
-{
-    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
-        if (fcntl(fd, F_GETFD) < 0 && errno == EBADF)
-            (void)open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY);
-}
-
 int main(int argc, char **argv)
 {
     char serve[] = "serve";
     Err err = {0};
 
-    fill_standard_descriptors();
-    /* A reader that went away is an error to report, not a silent death. */
-    (void)signal(SIGPIPE, SIG_IGN);
+    if (process_prepare(&err) != ERR_OK)
+        return cli_fail(&err);
     mapped_file_guard();
     if (kernels_check_float_mode(&err) != ERR_OK)
         return cli_fail(&err);

@@ -4,6 +4,7 @@
  *   STUB_LOAD_MS            how long loading takes
  *   STUB_LOAD_FAIL          loading fails in the end with this text
  *   STUB_KEEP_ALIVE_MS      silence before a comment
+ *   STUB_REQUEST_TIMEOUT_MS for a request to arrive
  *   STUB_WRITE_TIMEOUT_MS   for clients that do not read
  *   STUB_N_CTX              context length (1024)
  *   STUB_IDLE_STEPS         milliseconds of work while nothing runs (1) */
@@ -11,6 +12,7 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "cli/process.h"
 #include "cli/serve_options.h"
 #include "common/clock.h"
 #include "common/log.h"
@@ -58,7 +60,7 @@ int main(int argc, char **argv)
     ServeOptions o;
     Err err = {.code = ERR_OK};
 
-    if (serve_options_parse(&o, argc, argv, &err) != ERR_OK) {
+    if (process_prepare(&err) != ERR_OK || serve_options_parse(&o, argc, argv, &err) != ERR_OK) {
         fprintf(stderr, "stub_worker: %s\n", err.msg);
         return 2;
     }
@@ -66,10 +68,13 @@ int main(int argc, char **argv)
         fputs(serve_options_help(), stdout);
         return 0;
     }
+    process_leave_on_signals();
     log_init(o.log_level, o.worker.worker_id);
     o.worker.load = load;
     o.worker.load_ctx = &o;
     o.worker.keep_alive_ms = environment_int("STUB_KEEP_ALIVE_MS", o.worker.keep_alive_ms);
+    o.worker.limits.request_timeout_ms =
+        environment_int("STUB_REQUEST_TIMEOUT_MS", o.worker.limits.request_timeout_ms);
     o.worker.limits.write_timeout_ms =
         environment_int("STUB_WRITE_TIMEOUT_MS", o.worker.limits.write_timeout_ms);
     return worker_run(&o.worker);

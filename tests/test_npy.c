@@ -293,7 +293,7 @@ static void a_failed_write_leaves_nothing(void **state)
     empty_disk(before);
     assert_int_equal(stat(path_of("old.npy"), &st), 0);
     assert_int_equal(st.st_size, 128 + 4); /* the old content */
-    snprintf(temporary, sizeof temporary, "%s/old.npy.%ld.tmp", folder, (long)getpid());
+    snprintf(temporary, sizeof temporary, "%s/old.npy.%ld.0.tmp", folder, (long)getpid());
     assert_int_not_equal(access(temporary, F_OK), 0);
 }
 

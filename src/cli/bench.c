@@ -452,7 +452,7 @@ int cli_bench(int argc, char **argv)
     if (code == ERR_OK)
         code = bench(&args, &slower, &err);
     if (code == ERR_CANCELLED && cli_interrupted())
-        return CLI_EXIT_INTERRUPT;
+        return cli_interrupt_status();
     if (code != ERR_OK)
         return cli_fail(&err);
     return slower ? CLI_EXIT_FAILURE : CLI_EXIT_OK;

@@ -379,12 +379,11 @@ int cli_print(const char *text)
 
 /* --- Ctrl-C --- */
 
-static volatile sig_atomic_t interrupted;
+static volatile sig_atomic_t interrupted; /* the signal */
 
 static void on_interrupt(int signal)
 {
-    (void)signal;
-    interrupted = 1;
+    interrupted = signal;
 }
 
 void cli_catch_interrupt(void)
@@ -394,12 +393,22 @@ void cli_catch_interrupt(void)
     const struct sigaction action = {.sa_handler = on_interrupt,
                                      .sa_flags = (int)(unsigned)SA_RESETHAND};
 
-    (void)sigaction(SIGINT, &action, NULL);
+    const int signals[] = {SIGINT, SIGTERM, SIGHUP};
+    struct sigaction before;
+
+    for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++)
+        if (sigaction(signals[i], NULL, &before) == 0 && before.sa_handler != SIG_IGN)
+            (void)sigaction(signals[i], &action, NULL);
 }
 
 bool cli_interrupted(void)
 {
     return interrupted != 0;
+}
+
+int cli_interrupt_status(void)
+{
+    return 128 + (int)interrupted;
 }
 
 /* --- progress --- */

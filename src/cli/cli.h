@@ -14,13 +14,7 @@
 
 #define CLI_PROGRAM "llorch-cpud"
 
-enum {
-    CLI_PATH_BYTES = 4096,
-    CLI_EXIT_OK = 0,
-    CLI_EXIT_FAILURE = 1,
-    CLI_EXIT_USAGE = 2,
-    CLI_EXIT_INTERRUPT = 130 /* Ctrl-C, as shells count it */
-};
+enum { CLI_PATH_BYTES = 4096, CLI_EXIT_OK = 0, CLI_EXIT_FAILURE = 1, CLI_EXIT_USAGE = 2 };
 
 /* One sub-command. run gets its own name as argv[0] and returns the exit status. */
 typedef struct {
@@ -107,9 +101,14 @@ ErrCode cli_out_flush(Err *err) ERR_CHECK;
  * error line. */
 int cli_print(const char *text);
 
-/* From now on Ctrl-C sets a flag instead of ending the process; a second one ends it at once. */
+/* From now on Ctrl-C, SIGTERM and the loss of the terminal set a flag instead of ending the
+ * process, so that no temporary file stays; a second one ends it at once. What the parent had
+ * ignored (nohup, a background job of a script) stays ignored. */
 void cli_catch_interrupt(void);
 bool cli_interrupted(void);
+
+/* The exit status afterwards, as shells count it: 128 and the signal, so 130 for Ctrl-C. */
+int cli_interrupt_status(void);
 
 /* A line such as "loading shakespeare  42 %" on standard error, redrawn at most ten times a second;
  * only on a terminal, only after a second. */

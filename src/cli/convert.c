@@ -220,6 +220,6 @@ ErrCode convert_print_summary(const Gpt2 *m, const char *path, Err *err)
 int convert_status(ErrCode code, const Err *err)
 {
     if (code == ERR_CANCELLED && cli_interrupted())
-        return CLI_EXIT_INTERRUPT;
+        return cli_interrupt_status();
     return code == ERR_OK ? CLI_EXIT_OK : cli_fail(err);
 }

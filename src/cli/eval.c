@@ -311,6 +311,6 @@ int cli_eval(int argc, char **argv)
     cli_unload(&in.other);
     cli_unload(&in.model);
     if (code == ERR_CANCELLED && cli_interrupted())
-        return CLI_EXIT_INTERRUPT;
+        return cli_interrupt_status();
     return code == ERR_OK ? CLI_EXIT_OK : cli_fail(&err);
 }

@@ -214,6 +214,6 @@ int cli_explain(int argc, char **argv)
         code = explain(&args, &loaded, &err);
     cli_unload(&loaded);
     if (code == ERR_CANCELLED && cli_interrupted())
-        return CLI_EXIT_INTERRUPT;
+        return cli_interrupt_status();
     return code == ERR_OK ? CLI_EXIT_OK : cli_fail(&err);
 }

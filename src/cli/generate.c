@@ -429,6 +429,6 @@ int cli_generate(int argc, char **argv)
     free(args.stdin_text);
     free(args.prompt_ids);
     if (code == ERR_CANCELLED && cli_interrupted())
-        return CLI_EXIT_INTERRUPT;
+        return cli_interrupt_status();
     return code == ERR_OK ? CLI_EXIT_OK : cli_fail(&err);
 }

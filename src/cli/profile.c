@@ -281,6 +281,6 @@ int cli_profile(int argc, char **argv)
     free(args.stdin_text);
     free(args.ids);
     if (code == ERR_CANCELLED && cli_interrupted())
-        return CLI_EXIT_INTERRUPT;
+        return cli_interrupt_status();
     return code == ERR_OK ? CLI_EXIT_OK : cli_fail(&err);
 }

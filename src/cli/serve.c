@@ -1,30 +1,14 @@
 /* cli/serve.c: the daemon as a command: arguments, process set-up, the CPU backend, exit status.
  *
  * May include: common, backend, worker. */
-#include <fcntl.h>
 #include <sys/resource.h>
-#include <unistd.h>
 
 #include "backend/cpu_backend.h"
 #include "cli/cli.h"
 #include "cli/process.h"
 #include "cli/serve_options.h"
 #include "common/log.h"
-#include "common/mapped_file.h"
 #include "worker/worker.h"
-
-/* Whoever starts a daemon may have closed its standard streams; the next socket must not become
- * standard error. */
-static void open_standard_streams(void)
-{
-    int fd;
-
-    do
-        fd = open("/dev/null", O_RDWR);
-    while (fd >= 0 && fd <= STDERR_FILENO);
-    if (fd >= 0)
-        close(fd);
-}
 
 /* A core file would hold prompts. */
 static void forbid_core_dumps(void)
@@ -71,9 +55,8 @@ int cli_serve(int argc, char **argv)
         return cli_version();
     if (o.cpu != SERVE_ANY_CPU && process_pin(o.cpu, &err) != ERR_OK)
         return cli_fail(&err);
-    open_standard_streams();
+    process_leave_on_signals();
     forbid_core_dumps();
-    mapped_file_guard();
     log_init(o.log_level, o.worker.worker_id);
     o.worker.load = load_cpu;
     o.worker.load_ctx = &o;

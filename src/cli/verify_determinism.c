@@ -150,7 +150,7 @@ int verify_determinism(CliLoaded *l, const VerifyDeterminism *a)
     model_copies_free(&copies);
     arena_free(&sequence.room);
     if (code == ERR_CANCELLED && cli_interrupted())
-        return CLI_EXIT_INTERRUPT;
+        return cli_interrupt_status();
     status = code == ERR_OK ? print(l, a, &result) : cli_fail(&err);
     return status;
 }

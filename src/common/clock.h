@@ -14,7 +14,11 @@ uint64_t clock_now_ns(void);
 /* Milliseconds of CLOCK_MONOTONIC. */
 uint64_t clock_now_ms(void);
 
-/* The wall clock as "YYYY-MM-DDTHH:MM:SSZ" (UTC). */
+/* The wall clock as "YYYY-MM-DDTHH:MM:SSZ" (UTC). Unlike gmtime_r and strftime it may be called
+ * from a signal handler. */
 void clock_iso_utc(char out[CLOCK_ISO_BYTES]);
+
+/* The same for a given number of seconds since 1970; zeros before that and after the year 9999. */
+void clock_format_utc(char out[CLOCK_ISO_BYTES], int64_t seconds);
 
 #endif

@@ -4,6 +4,7 @@
 #include "common/log.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <math.h>
 #include <poll.h>
@@ -12,6 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/clock.h"
@@ -29,8 +31,10 @@ static const char *const level_names[] = {"debug", "info", "warn", "error", "off
 static struct {
     LogLevel level;
     bool json;                    /* since log_init; before, lines are for a person at a terminal */
+    bool cut;                     /* the last line was written in part: it still has to end */
     char worker_id[LOG_ID_BYTES]; /* empty: left out */
     unsigned long long dropped;
+    unsigned long long reported; /* how many of them a line has told of */
 } state = {.level = LOG_INFO};
 
 /* One line in the making. What does not fit is rolled back as a whole field, so the line stays
@@ -124,7 +128,7 @@ static void add_field(Line *l, const char *key, va_list *args)
 }
 
 /* Whether a write now would not wait. A log reader that stopped reading must not stop the service.
- * O_NONBLOCK is no way out: it would belong to everyone who shares the terminal or pipe. */
+ */
 static bool can_write(void)
 {
     struct pollfd p = {.fd = STDERR_FILENO, .events = POLLOUT};
@@ -136,19 +140,55 @@ static bool can_write(void)
     return r == 1 && (p.revents & POLLOUT) != 0 && (p.revents & (POLLERR | POLLNVAL)) == 0;
 }
 
+/* How many bytes went out; -1: none. */
+static ssize_t write_now(const char *data, size_t n)
+{
+    ssize_t done;
+
+    do {
+        done = send(STDERR_FILENO, data, n, MSG_DONTWAIT | MSG_NOSIGNAL);
+        if (done < 0 && errno == ENOTSOCK)
+            done = write(STDERR_FILENO, data, n);
+    } while (done < 0 && errno == EINTR);
+    return done;
+}
+
+/* A pipe takes a line whole or not at all. A terminal, a socket or a full disk may take a part of
+ * it; then the next line begins with the line break that is missing. */
 static void write_line(const Line *l)
 {
     ssize_t n = -1;
 
     if (can_write()) {
-        do {
-            n = send(STDERR_FILENO, l->text, l->len, MSG_DONTWAIT | MSG_NOSIGNAL);
-            if (n < 0 && errno == ENOTSOCK)
-                n = write(STDERR_FILENO, l->text, l->len);
-        } while (n < 0 && errno == EINTR);
+        if (state.cut)
+            state.cut = write_now("\n", 1) != 1;
+        if (!state.cut)
+            n = write_now(l->text, l->len);
     }
     if (n < 0 || (size_t)n != l->len)
         state.dropped++;
+    if (n > 0 && (size_t)n != l->len)
+        state.cut = true;
+}
+
+/* poll calls a terminal writable that has room for one byte, and a pipe that another process may
+ * fill in the next moment; a write then waits, for as long as nobody reads. O_NONBLOCK is a
+ * property of the open file, and that is shared with everyone who got the same standard error; one
+ * opened anew is ours alone. Where it cannot be opened (no /proc, another user's terminal), poll
+ * has to do. */
+static void open_stderr_anew(void)
+{
+    const int flags = fcntl(STDERR_FILENO, F_GETFL);
+    struct stat st;
+
+    if (flags < 0 || (flags & O_ACCMODE) == O_RDONLY || fstat(STDERR_FILENO, &st) != 0 ||
+        (!S_ISFIFO(st.st_mode) && isatty(STDERR_FILENO) != 1))
+        return;
+    const int fd = open("/proc/self/fd/2", O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    (void)dup2(fd, STDERR_FILENO);
+    (void)close(fd);
 }
 
 void log_init(LogLevel level, const char *worker_id)
@@ -158,6 +198,7 @@ void log_init(LogLevel level, const char *worker_id)
     state.worker_id[0] = '\0';
     if (worker_id != NULL)
         (void)text_escape(state.worker_id, sizeof state.worker_id, worker_id, strlen(worker_id));
+    open_stderr_anew();
 }
 
 int log_level_parse(const char *name)
@@ -205,9 +246,43 @@ static void plain_line(LogLevel level, const char *message, va_list *args)
     write_line(&l);
 }
 
-void log_line(LogLevel level, const char *message, ...)
+static void begin_line(Line *l, LogLevel level, const char *message)
 {
     char now[CLOCK_ISO_BYTES];
+
+    clock_iso_utc(now);
+    add_string_field(l, "level", level_names[level]);
+    add_string_field(l, "time", now);
+    /* At most 1023 bytes before escaping, so this part alone may not fit only when all of it is
+     * control characters. */
+    const size_t before_message = l->len;
+    add_string_field(l, "message", message);
+    if (l->full)
+        l->len = before_message;
+    if (state.worker_id[0] != '\0' && !l->full)
+        add_string_field(l, "worker_id", state.worker_id);
+}
+
+static void end_line(Line *l)
+{
+    const char *end = l->full ? ",\"truncated\":true}\n" : "}\n";
+
+    memcpy(l->text + l->len, end, strlen(end));
+    l->len += strlen(end);
+    write_line(l);
+}
+
+/* A reader that comes back learns first that something is missing, and how much by now. */
+static void report_dropped(void)
+{
+    if (state.dropped == state.reported || !can_write())
+        return;
+    state.reported = state.dropped;
+    log_line(LOG_WARN, "Log lines were lost", "i:log_lines_lost", (long long)state.dropped, NULL);
+}
+
+void log_line(LogLevel level, const char *message, ...)
+{
     Line l = {.len = 0};
     va_list args;
 
@@ -219,26 +294,27 @@ void log_line(LogLevel level, const char *message, ...)
         va_end(args);
         return;
     }
-    clock_iso_utc(now);
-    add_string_field(&l, "level", level_names[level]);
-    add_string_field(&l, "time", now);
-    /* At most 1023 bytes before escaping, so this part alone may not fit only when all of it is
-     * control characters. */
-    const size_t before_message = l.len;
-    add_string_field(&l, "message", message);
-    if (l.full)
-        l.len = before_message;
-    if (state.worker_id[0] != '\0' && !l.full)
-        add_string_field(&l, "worker_id", state.worker_id);
-
+    report_dropped();
+    begin_line(&l, level, message);
     va_start(args, message);
     for (const char *key; !l.full && (key = va_arg(args, const char *)) != NULL;)
         add_field(&l, key, &args);
     va_end(args);
+    end_line(&l);
+}
 
-    const char *end = l.full ? ",\"truncated\":true}\n" : "}\n";
-    memcpy(l.text + l.len, end, strlen(end));
-    l.len += strlen(end);
+void log_last_words(const char *message)
+{
+    Line l = {.len = 0};
+
+    if (state.json) {
+        begin_line(&l, LOG_ERROR, message);
+        end_line(&l);
+        return;
+    }
+    add_text(&l, "llorch-cpud: ");
+    add_text(&l, message);
+    add_text(&l, "\n");
     write_line(&l);
 }
 

@@ -11,7 +11,8 @@ typedef enum { LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR, LOG_OFF } LogLevel;
 
 /* Before this, lines are plain text ("llorch-cpud: warn: message (file x)"), as a sub-command
  * prints them; afterwards JSON. Lines below level are not written. worker_id (copied) is added to
- * every line unless NULL. */
+ * every line unless NULL. Standard error, when it is a terminal or a pipe, is opened anew, so that
+ * it can refuse to wait without anybody else noticing. */
 void log_init(LogLevel level, const char *worker_id);
 
 /* "debug", "info", "warn", "error", "off"; -1 for anything else. */
@@ -24,7 +25,12 @@ int log_level_parse(const char *name);
  * "i:port", (long long)port, NULL); */
 void log_line(LogLevel level, const char *message, ...) __attribute__((sentinel));
 
-/* Lines lost because standard error was full or closed. */
+/* For a signal handler: the message of an error that ends the process, as one line of the kind in
+ * use. Does nothing but fill a buffer on the stack, poll and write. */
+void log_last_words(const char *message);
+
+/* Lines lost because standard error was full or closed. The next line that can be written again is
+ * preceded by one with this number. */
 unsigned long long log_dropped(void);
 
 #endif

@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/log.h"
 #include "common/text.h"
 
 enum { MAPPED_SLOTS = 64, MAPPED_NAME_BYTES = 256, MAPPED_HUGE_BYTES = 2 * 1024 * 1024 };
@@ -138,26 +139,28 @@ void mapped_file_drop(const unsigned char *data, size_t n)
 static void on_sigbus(int sig, siginfo_t *info, void *context)
 {
     const uintptr_t at = (uintptr_t)info->si_addr;
-    char line[MAPPED_NAME_BYTES + 80] = "llorch-cpud: ";
-    static const char tail[] = ": the file became shorter while it was in use\n";
+    char message[MAPPED_NAME_BYTES + 80];
+    static const char tail[] = ": the file became shorter while it was in use";
 
     (void)context;
+    /* Not one of our files, or sent by somebody (whose number stands where the address would): the
+     * default action, now or when the fault happens again. */
+    (void)signal(sig, SIG_DFL);
+    if (info->si_code <= 0) {
+        (void)raise(sig);
+        return;
+    }
     for (int i = 0; i < MAPPED_SLOTS; i++) {
         const uintptr_t start = (uintptr_t)slots[i].data;
 
         if (start == 0 || at < start || at - start >= slots[i].size)
             continue;
-        size_t n = strlen(line);
-        const size_t n_name = strlen(slots[i].name);
-        memcpy(line + n, slots[i].name, n_name);
-        n += n_name;
-        memcpy(line + n, tail, sizeof tail - 1);
-        if (write(STDERR_FILENO, line, n + sizeof tail - 1) < 0)
-            _exit(1);
+        const size_t n = strlen(slots[i].name);
+        memcpy(message, slots[i].name, n);
+        memcpy(message + n, tail, sizeof tail);
+        log_last_words(message);
         _exit(1);
     }
-    /* Not one of our files: let the fault happen again with the default action. */
-    (void)signal(sig, SIG_DFL);
 }
 
 void mapped_file_guard(void)

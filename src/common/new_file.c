@@ -9,17 +9,25 @@
 #include <string.h>
 #include <unistd.h>
 
+/* A name may be taken by what a process of the same number left behind when it was killed; in a
+ * container every run has the same number. */
+enum { NAMES_TO_TRY = 100 };
+
 ErrCode new_file_open(NewFile *f, const char *path, Err *err)
 {
     const int n = snprintf(f->path, sizeof f->path, "%s", path);
-    const int m = snprintf(f->temporary, sizeof f->temporary, "%s.%ld.tmp", path, (long)getpid());
 
     f->failure = 0;
-    if (n < 0 || m < 0 || (size_t)m >= sizeof f->temporary)
-        return err_set(err, ERR_IO, "%s: %s", path, strerror(ENAMETOOLONG));
-    do
+    f->fd = -1;
+    errno = EEXIST;
+    for (int i = 0; i < NAMES_TO_TRY && f->fd < 0 && (errno == EEXIST || errno == EINTR); i++) {
+        const int m =
+            snprintf(f->temporary, sizeof f->temporary, "%s.%ld.%d.tmp", path, (long)getpid(), i);
+
+        if (n < 0 || m < 0 || (size_t)m >= sizeof f->temporary)
+            return err_set(err, ERR_IO, "%s: %s", path, strerror(ENAMETOOLONG));
         f->fd = open(f->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    while (f->fd < 0 && errno == EINTR);
+    }
     if (f->fd < 0)
         return err_set(err, ERR_IO, "%s: %s", errno == EEXIST ? f->temporary : f->path,
                        strerror(errno));

@@ -21,7 +21,13 @@
 #include "common/clock.h"
 #include "http/client_internal.h"
 
-enum { ANSWER_MAX_BYTES = 64 * 1024, MESSAGE_BYTES = 256, ADDRESS_TEXT_BYTES = 80 };
+enum {
+    ANSWER_MAX_BYTES = 64 * 1024,
+    LATE_MS = 500, /* the process was stopped, or the machine slept */
+    SECOND_LOOK_MS = 50,
+    MESSAGE_BYTES = 256,
+    ADDRESS_TEXT_BYTES = 80
+};
 
 struct HttpPost {
     struct event_base *base;
@@ -30,6 +36,8 @@ struct HttpPost {
     struct bufferevent *bev;  /* NULL between attempts */
     struct event *timer;      /* the attempt's share while connecting, then the whole rest */
     uint64_t end_ms;
+    uint64_t timer_due_ms;
+    bool timer_put_off;
     int next_address;
     bool is_connected; /* the whole request has left */
     size_t n_received;
@@ -129,6 +137,7 @@ static void set_timer(HttpPost *p, uint64_t wait_ms)
     const struct timeval wait = {.tv_sec = (time_t)(wait_ms / 1000),
                                  .tv_usec = (suseconds_t)(wait_ms % 1000 * 1000)};
 
+    p->timer_due_ms = clock_now_ms() + wait_ms;
     (void)event_add(p->timer, &wait);
 }
 
@@ -145,6 +154,12 @@ static void on_timer(evutil_socket_t fd, short what, void *ctx)
 
     (void)fd;
     (void)what;
+    /* After SIGSTOP and SIGCONT the timers come before the sockets, where the answer may lie. */
+    if (p->bev != NULL && !p->timer_put_off && clock_now_ms() > p->timer_due_ms + LATE_MS) {
+        p->timer_put_off = true;
+        set_timer(p, SECOND_LOOK_MS);
+        return;
+    }
     if (p->bev == NULL)
         fail_attempt(
             p,

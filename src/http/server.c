@@ -26,6 +26,7 @@ enum {
     LISTEN_BACKLOG = 512,
     SWEEP_MIN_MS = 5,
     SWEEP_MAX_MS = 250,
+    SWEEP_LATE_MS = 1000, /* the process was stopped, or the machine slept */
     POLL_BATCH = 64,
     SPARE_DESCRIPTORS = 32 /* for files, the log, the callback and the loop itself */
 };
@@ -87,8 +88,10 @@ static bool arm_sweep(HttpServer *s)
 {
     const struct timeval interval = sweep_interval(&s->limits);
 
-    return event_pending(s->sweep_event, EV_TIMEOUT, NULL) ||
-           event_add(s->sweep_event, &interval) == 0;
+    if (event_pending(s->sweep_event, EV_TIMEOUT, NULL))
+        return true;
+    s->sweep_due_ms = clock_now_ms() + (uint64_t)interval.tv_usec / 1000;
+    return event_add(s->sweep_event, &interval) == 0;
 }
 
 static void on_sweep(evutil_socket_t fd, short what, void *ctx)
@@ -99,6 +102,13 @@ static void on_sweep(evutil_socket_t fd, short what, void *ctx)
 
     (void)fd;
     (void)what;
+    /* After SIGSTOP and SIGCONT the timers come before the sockets. What arrived in time, and what
+     * could have been sent, must not be found late: the sockets first, this at its next turn. */
+    s->sweep_put_off = !s->sweep_put_off && now_ms > s->sweep_due_ms + SWEEP_LATE_MS;
+    if (s->sweep_put_off) {
+        (void)arm_sweep(s);
+        return;
+    }
     for (HttpConn *c = s->conns; c != NULL; c = next) {
         next = c->next; /* c can only free itself */
         conn_check_deadlines(c, now_ms);

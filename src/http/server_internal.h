@@ -70,6 +70,8 @@ struct HttpServer {
     int reserve_fd; /* given up for a moment when descriptors run out */
     int port;
     bool accept_paused;
+    bool sweep_put_off; /* the last sweep came late and did nothing */
+    uint64_t sweep_due_ms;
     uint64_t accept_again_ms; /* after a failed accept; 0: not waiting */
 
     HttpConn *conns; /* doubly linked */

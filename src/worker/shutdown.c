@@ -36,14 +36,23 @@ static void on_signal(evutil_socket_t number, short what, void *ctx)
     }
 }
 
-/* A pipe or a terminal that goes away must not take a daemon with it. */
-static bool ignore(int number)
+/* A terminal or a pipe that goes away must not take a daemon with it, nor a terminal that is
+ * another job's (SIGTTOU), a log file as large as it may get (SIGXFSZ), or a signal that only means
+ * something to other programs. SIGCHLD: as process 1 of a container it inherits children, which
+ * nobody else would remove. */
+ErrCode shutdown_ignore_signals(Err *err)
 {
+    static const int ignored[] = {SIGHUP,  SIGPIPE, SIGTTOU, SIGXFSZ,
+                                  SIGUSR1, SIGUSR2, SIGALRM, SIGCHLD};
     struct sigaction action;
 
     memset(&action, 0, sizeof action);
     action.sa_handler = SIG_IGN;
-    return sigaction(number, &action, NULL) == 0;
+    for (size_t i = 0; i < sizeof ignored / sizeof ignored[0]; i++)
+        if (sigaction(ignored[i], &action, NULL) != 0)
+            return err_set(err, ERR_INTERNAL, "Server runtime error: cannot ignore signal %d",
+                           ignored[i]);
+    return ERR_OK;
 }
 
 ErrCode shutdown_catch_signals(Worker *w, Err *err)
@@ -51,13 +60,19 @@ ErrCode shutdown_catch_signals(Worker *w, Err *err)
     w->sigterm = evsignal_new(w->base, SIGTERM, on_signal, w);
     w->sigint = evsignal_new(w->base, SIGINT, on_signal, w);
     if (w->sigterm == NULL || w->sigint == NULL || event_add(w->sigterm, NULL) != 0 ||
-        event_add(w->sigint, NULL) != 0 || !ignore(SIGHUP) || !ignore(SIGPIPE))
+        event_add(w->sigint, NULL) != 0)
         return err_set(err, ERR_INTERNAL, "Server runtime error: cannot install signal handlers");
     return ERR_OK;
 }
 
 void shutdown_free_signals(Worker *w)
 {
+    sigset_t both;
+
+    (void)sigemptyset(&both);
+    (void)sigaddset(&both, SIGTERM);
+    (void)sigaddset(&both, SIGINT);
+    (void)sigprocmask(SIG_BLOCK, &both, NULL);
     if (w->sigterm != NULL)
         event_free(w->sigterm);
     if (w->sigint != NULL)
@@ -89,8 +104,13 @@ void shutdown_fail(Worker *w, const char *why)
 
 void shutdown_tick(Worker *w)
 {
-    if (w->phase == WORKER_DRAINING && w->jobs.running != NULL &&
-        clock_now_ms() - w->drain_ms >= SHUTDOWN_CANCEL_MS)
+    const uint64_t now = clock_now_ms();
+
+    if (w->phase != WORKER_DRAINING || now - w->drain_ms < SHUTDOWN_CANCEL_MS)
+        return;
+    if (w->cancel_ms == 0)
+        w->cancel_ms = now;
+    if (w->jobs.running != NULL)
         job_stop(w->jobs.running, JOB_SHUTDOWN);
 }
 
@@ -98,7 +118,9 @@ bool shutdown_complete(Worker *w)
 {
     if (w->phase != WORKER_DRAINING)
         return false;
-    if (clock_now_ms() - w->drain_ms >= SHUTDOWN_EXIT_MS) {
+    /* From the cancel on, so that a process that slept through all of it (SIGSTOP, a laptop) still
+     * says how its job ended. */
+    if (w->cancel_ms != 0 && clock_now_ms() - w->cancel_ms >= SHUTDOWN_FLUSH_MS) {
         if (w->jobs.n_jobs > 0 || http_server_has_pending(w->server))
             log_line(LOG_WARN, "Shutdown error: clients had unread data at the deadline", NULL);
         return true;

@@ -7,10 +7,18 @@
 #include "common/error.h"
 #include "worker/worker_internal.h"
 
-enum { SHUTDOWN_CANCEL_MS = 4000, SHUTDOWN_EXIT_MS = 5000 };
+/* The job is cancelled after 4 s, and what it had to say has the rest of 5 s, less a tick or two,
+ * to leave. */
+enum { SHUTDOWN_CANCEL_MS = 4000, SHUTDOWN_FLUSH_MS = 850 };
 
-/* SIGTERM and SIGINT through the loop, SIGHUP and SIGPIPE ignored. */
+/* From now on the worker outlives the signals that mean nothing to it: SIGHUP, SIGPIPE, SIGUSR1 and
+ * the like. */
+ErrCode shutdown_ignore_signals(Err *err) ERR_CHECK;
+
+/* SIGTERM and SIGINT through the loop. To be called when nothing but the loop waits any more. */
 ErrCode shutdown_catch_signals(Worker *w, Err *err) ERR_CHECK;
+
+/* After this both are blocked for good: the process is leaving, and its status stands. */
 void shutdown_free_signals(Worker *w);
 
 /* Takes no new jobs, ends the waiting ones; the running one may finish until SHUTDOWN_CANCEL_MS.

@@ -151,7 +151,7 @@ static ErrCode open_all(Worker *w, Err *err)
     w->base = new_base();
     if (w->base == NULL)
         return err_set(err, ERR_INTERNAL, "Server runtime error: cannot create the event loop");
-    if (shutdown_catch_signals(w, err) != ERR_OK)
+    if (shutdown_ignore_signals(err) != ERR_OK)
         return err->code;
     if (!job_queue_plan(&total, o->queue_limit))
         return err_set(err, ERR_MEMORY, "job queue: too large");
@@ -164,7 +164,10 @@ static ErrCode open_all(Worker *w, Err *err)
         return err_set(err, ERR_MEMORY, "worker: out of memory");
     if (open_callback(w, err) != ERR_OK)
         return err->code;
-    return http_server_listen(w->server, o->host, o->port, err);
+    if (http_server_listen(w->server, o->host, o->port, err) != ERR_OK)
+        return err->code;
+    /* Not before: looking up the pool manager's name may wait long, and the loop does not turn. */
+    return shutdown_catch_signals(w, err);
 }
 
 /* "CODE" of a start-up failure in the log. */
@@ -189,7 +192,11 @@ static void start_failed(Worker *w, const Err *err, bool loading)
         return;
     w->exit_code = err->code == ERR_USAGE ? 2 : 1;
     log_line(LOG_ERROR, err->msg, "s:code", failure_name(err->code, loading), "s:model",
-             w->options->model_path, NULL);
+             w->options->model_path, "s:hint",
+             err->code == ERR_IO && !loading
+                 ? "another process may listen there; see --port and --host"
+                 : NULL,
+             NULL);
 }
 
 static void notify(Worker *w)

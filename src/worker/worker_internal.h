@@ -37,7 +37,8 @@ typedef struct {
     int port;
     uint64_t start_ms;
     uint64_t last_pump_ns, pump_gap_ns;
-    uint64_t drain_ms; /* when draining began */
+    uint64_t drain_ms;  /* when draining began */
+    uint64_t cancel_ms; /* when its time was up; 0: not yet */
     int n_signals;
     bool exit_now; /* leave at once, nothing is flushed */
     int exit_code;

@@ -35,23 +35,17 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#define FUNCTIONS(X)                                                                               \
-    X(open)                                                                                        \
-    X(fstat)                                                                                       \
-    X(stat)                                                                                        \
-    X(lstat)                                                                                       \
-    X(mmap)                                                                                        \
-    X(munmap)                                                                                      \
-    X(madvise)                                                                                     \
-    X(mlockall)                                                                                    \
-    X(read)                                                                                        \
-    X(pread) X(readv) X(recv) X(write) X(writev) X(send) X(socket) X(bind) X(listen) X(accept4)    \
-        X(connect) X(setsockopt) X(getsockname) X(shutdown) X(epoll_create1) X(epoll_ctl)          \
-            X(epoll_wait) X(pipe2) X(eventfd) X(timerfd_create) X(fcntl) X(ioctl) X(poll) X(close) \
-                X(rename) X(unlink) X(fsync) X(mkdir) X(getrandom) X(sched_getaffinity)            \
-                    X(sched_setaffinity) X(sigaction) X(signal) X(getrlimit) X(setrlimit)          \
-                        X(opendir) X(fopen) X(fwrite) X(fflush) X(fclose) X(getdelim)              \
-                            X(getaddrinfo) X(getnameinfo) X(malloc) X(calloc) X(realloc)
+/* clang-format off */
+#define FUNCTIONS(X) \
+    X(open) X(fstat) X(stat) X(lstat) X(mmap) X(munmap) X(madvise) X(mlockall) X(read) X(pread) \
+    X(readv) X(recv) X(write) X(writev) X(send) X(socket) X(bind) X(listen) X(accept4) \
+    X(connect) X(setsockopt) X(getsockname) X(shutdown) X(epoll_create1) X(epoll_ctl) \
+    X(epoll_wait) X(pipe2) X(eventfd) X(timerfd_create) X(fcntl) X(ioctl) X(poll) X(close) \
+    X(rename) X(unlink) X(fsync) X(mkdir) X(getrandom) X(sched_getaffinity) \
+    X(sched_setaffinity) X(sigaction) X(signal) X(getrlimit) X(setrlimit) X(opendir) X(fopen) \
+    X(fwrite) X(fflush) X(fclose) X(getdelim) X(getaddrinfo) X(getnameinfo) X(malloc) X(calloc) \
+    X(realloc)
+/* clang-format on */
 
 #define CALL_NAME(f) CALL_##f,
 #define CALL_TEXT(f) #f,

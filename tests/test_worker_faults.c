@@ -290,8 +290,9 @@ static void go_on(void)
     if (play.n_waits > SPINS) /* not merely the few turns of the loop that an answer takes */
         nanosleep(&moment, NULL);
     if (clock_now_ms() - play.begin_ms > RUN_LIMIT_MS * TIME_FACTOR)
-        fail_msg("hangs: deed %d of client %d never comes about; it has %s", (int)play.deeds->act,
-                 play.deeds->who, play.clients[play.deeds->who].reply);
+        fail_msg("allocation %ld: hangs: deed %d of client %d never comes about; it has %s",
+                 fault_memory.first, (int)play.deeds->act, play.deeds->who,
+                 play.clients[play.deeds->who].reply);
 }
 
 /* ---- The backend: what it is made of, with the client at its side ---- */
@@ -536,12 +537,24 @@ static int open_descriptors(void)
     return n;
 }
 
+/* A worker that has ended leaves its signals blocked; the next one is as good as a new process. */
+static void unblock_signals(void)
+{
+    sigset_t both;
+
+    (void)sigemptyset(&both);
+    (void)sigaddset(&both, SIGTERM);
+    (void)sigaddset(&both, SIGINT);
+    (void)signal(SIGTERM, SIG_IGN); /* throws away what is still pending */
+    assert_int_equal(sigprocmask(SIG_UNBLOCK, &both, NULL), 0);
+    (void)signal(SIGTERM, SIG_DFL);
+}
+
 /* One worker from start to exit; returns its exit status. */
 static int run_worker(const Deed *what, bool tiny)
 {
     WorkerOptions o = worker_options_default();
     char url[64];
-    sigset_t none;
 
     play.begin = play.deeds = what;
     play.loaded = false;
@@ -565,11 +578,10 @@ static int run_worker(const Deed *what, bool tiny)
      * in one piece. */
     o.limits.request_timeout_ms = 40;
     o.limits.idle_timeout_ms = o.limits.write_timeout_ms = RUN_LIMIT_MS * TIME_FACTOR;
-    (void)sigemptyset(&none);
-    (void)sigprocmask(SIG_SETMASK, &none, NULL); /* the worker before blocked SIGTERM for good */
+    unblock_signals();
     const int status = worker_run(&o);
 
-    while (status == 0 && play.deeds->text != NULL)
+    while (status == 0 && play.loaded && play.deeds->text != NULL)
         go_on(); /* what was sent before the end */
     for (int i = 0; i < MAX_CLIENTS; i++)
         client_close(&play.clients[i]);

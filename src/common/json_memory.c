@@ -59,7 +59,7 @@ static size_t next_piece(void *buffer, size_t size, void *ctx)
     Input *in = ctx;
     size_t n = in->n < PIECE_BYTES ? in->n : PIECE_BYTES;
 
-    if (guard.failed)
+    if (guard.failed || in->n == 0)
         return 0;
     if (n > size)
         n = size;

@@ -32,15 +32,13 @@ ErrCode new_file_open(NewFile *f, const char *path, Err *err)
         return err_set(err, ERR_IO, "%s: not a regular file, would be replaced by one", path);
     f->fd = -1;
     errno = EEXIST;
-    for (int i = 0; i < NAMES_TO_TRY && f->fd < 0 && errno == EEXIST; i++) {
+    for (int i = 0; i < NAMES_TO_TRY && f->fd < 0 && (errno == EEXIST || errno == EINTR); i++) {
         const int m =
             snprintf(f->temporary, sizeof f->temporary, "%s.%ld.%d.tmp", path, (long)getpid(), i);
 
         if (n < 0 || m < 0 || (size_t)m >= sizeof f->temporary)
             return err_set(err, ERR_IO, "%s: %s", path, strerror(ENAMETOOLONG));
-        do
-            f->fd = open(f->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-        while (f->fd < 0 && errno == EINTR);
+        f->fd = open(f->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     }
     if (f->fd < 0)
         return err_set(err, ERR_IO, "%s: %s", errno == EEXIST ? f->temporary : f->path,

@@ -250,6 +250,23 @@ static bool read_request(HttpConn *c)
     return false;
 }
 
+/* The client sends nothing more and has an unfinished answer: nobody waits for that one. The
+ * answers before it, in a pipeline, still go out. */
+static void abandon(HttpConn *c)
+{
+    const HttpHandler *handler = &c->server->handler;
+
+    if (pending_output(c) == 0) {
+        conn_gone(c);
+        return;
+    }
+    c->state = CONN_GONE;
+    handler->on_close(handler->ctx, c);
+    c->data = NULL;
+    c->state = CONN_FLUSHING;
+    discard_input(c);
+}
+
 /* Serves what the input holds, one request after the other. Stops at an answer that comes later,
  * and while many answers wait to be read; all that then remains is taken up when the output is
  * sent. c may be gone afterwards. */
@@ -263,7 +280,7 @@ static void serve_input(HttpConn *c)
         return;
     }
     if (c->state == CONN_HANDLING) {
-        conn_gone(c);
+        abandon(c);
     } else if (is_receiving(c) && evbuffer_get_length(bufferevent_get_input(c->bev)) == 0) {
         c->state = CONN_FLUSHING;
         if (pending_output(c) == 0)
@@ -322,12 +339,14 @@ static void on_end(struct bufferevent *bev, short what, void *ctx)
     HttpConn *c = ctx;
 
     (void)bev;
-    if ((what & BEV_EVENT_EOF) == 0 || c->state == CONN_HANDLING || c->state == CONN_LINGERING) {
+    if ((what & BEV_EVENT_EOF) == 0 || c->state == CONN_LINGERING) {
         conn_gone(c);
         return;
     }
     c->peer_eof = true;
-    if (is_receiving(c))
+    if (c->state == CONN_HANDLING)
+        abandon(c);
+    else if (is_receiving(c))
         serve_input(c);
     else if (pending_output(c) == 0)
         conn_free(c);

@@ -3,6 +3,7 @@
 (robustness 9). bench/clients.py measures the same on a large model, bench/soak for long."""
 import http.client
 import os
+import select
 import socket
 import subprocess
 import sys
@@ -77,6 +78,32 @@ for title, *arguments in (("1100 connections that say nothing: newcomers take th
     suite.case("attack: " + title, *arguments)(check_attack)
 
 
+def cpu_per_token(worker):
+    """Nanoseconds of the processor from the first token to the end: what others take of it does not count."""
+    def used():
+        with open("/proc/%d/schedstat" % worker.pid, encoding="ascii") as file:
+            return int(file.read().split()[0])
+
+    stream = worker.execute(prompt="A", max_tokens=240, seed=3, temperature=0)
+    stream.next_named("token")
+    before = used()
+    n = stream.next_named("end").data["tokens_out"]
+    spent = used() - before
+    stream.close()
+    return spent / n
+
+
+@suite.case("a flood of pipelined requests leaves the processor to the running job")
+def share():
+    w, alone, attacked_ns = suite.real(), [], []
+    while len(alone) < 3 or (len(alone) < 6 and min(attacked_ns) > 1.3 * min(alone)):
+        alone.append(cpu_per_token(w))
+        with attack.Attacker(w.port, "pipeline", 8) as attacker:
+            attacked_ns.append(cpu_per_token(w))
+            check(attacker.stop()["answers"] > 0, "no request was answered")
+    within(min(attacked_ns) / min(alone), 0, 1.3)
+
+
 @suite.case("1100 connections: the oldest idle ones went, a poller that asks is kept")
 def poller_is_kept():
     with Worker(stub=True) as w:
@@ -106,13 +133,15 @@ def held_bodies():
         body = b" " * (2 * 1024 * 1024 - 1)
         head = attack.post(body + b"x")[:-len(body) - 1]
         held = []
-        for _ in range(34):
+        for _ in range(36):
             s = socket.create_connection(("127.0.0.1", w.port), timeout=20)
             try:
                 s.sendall(head + body)
             except OSError:
                 pass  # refused while it was sending
             held.append(s)
+        check(select.select(held, [], [], 20)[0], "none was refused")
+        time.sleep(0.2)
         equal(w.run()[-1].name, "end")
         for s in held:
             s.close()

@@ -146,7 +146,7 @@ bool listener_is_public(const HttpListener *l)
     Address a;
     socklen_t len;
 
-    return l->fd >= 0 && bound_address(l->fd, &a, &len) && !is_loopback(&a);
+    return l->fd >= 0 && l->port > 0 && !(bound_address(l->fd, &a, &len) && is_loopback(&a));
 }
 
 static bool localhost_leads_to(const Address *a)

@@ -27,7 +27,8 @@ ErrCode listener_open_unix(HttpListener *l, const char *path, mode_t mode, Err *
 /* Also after a failure; l is then as {.fd = -1}, but for the port. */
 void listener_close(HttpListener *l);
 
-/* Whether other machines can reach it: TCP, and the address is not a loopback one. */
+/* Whether other machines can reach it: TCP, and the address is not (known to be) a
+ * loopback one. */
 bool listener_is_public(const HttpListener *l);
 
 /* The address under which it is reached from this machine: http://localhost:<port> when that leads

@@ -23,7 +23,8 @@ enum {
     PUMP_MAX_US = 1000,
     PUMP_FREE_NS = 100000, /* sending a token and answering a probe: never held against anybody */
     PUMP_SHARE = 10,       /* what a pump takes beyond that is computed so many times as long */
-    PUMP_MAX_GAP_NS = 25000000, /* a probe that comes in a flood of 50 ms must still be in time */
+    PUMP_MAX_GAP_NS =
+        16000000, /* accept, read and write of a probe in a flood: three times, 50 ms */
     CALLBACKS_PER_ROUND = 32,
     URI_BYTES = 64
 };

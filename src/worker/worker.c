@@ -23,8 +23,7 @@ enum {
     PUMP_MAX_US = 1000,
     PUMP_FREE_NS = 100000, /* sending a token and answering a probe: never held against anybody */
     PUMP_SHARE = 10,       /* what a pump takes beyond that is computed so many times as long */
-    PUMP_MAX_GAP_NS =
-        16000000, /* accept, read and write of a probe in a flood: three times, 50 ms */
+    PUMP_MAX_GAP_NS = 20000000, /* for a probe, which takes up to three pumps in a flood */
     CALLBACKS_PER_ROUND = 32,
     URI_BYTES = 64
 };

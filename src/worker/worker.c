@@ -23,8 +23,8 @@ enum {
     PUMP_ROUNDS = 4, /* accept, read and write of a request fit into one pump */
     PUMP_MAX_US = 1000,
     PUMP_FREE_NS = 100000, /* sending a token and answering a probe: never held against anybody */
-    PUMP_SHARE = 8,        /* what a pump takes beyond that is computed so many times as long */
-    PUMP_MAX_GAP_NS = 25000000, /* a probe that comes in a flood of 50 ms must still be in time */
+    PUMP_SHARE = 10,       /* what a pump takes beyond that is computed so many times as long */
+    PUMP_MAX_GAP_NS = 20000000, /* for a probe, which takes up to three pumps in a flood */
     CALLBACKS_PER_ROUND = 32
 };
 

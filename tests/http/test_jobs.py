@@ -439,7 +439,7 @@ def check_health(worker, **fields):
 @suite.case("/health: under 50 ms in a flood of requests while a job runs, and the job goes on")
 def health_flood():
     w = suite.stub()
-    stream = start(w, prompt="tokens=2000 delay=2")
+    stream = start(w, prompt="tokens=2000 delay=5")
     stop = threading.Event()
 
     def flood():

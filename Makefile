@@ -57,7 +57,7 @@ FUZZ_NAMES := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 REPLAYS    := $(FUZZ_NAMES:%=$(BUILD)/tests/replay_%)
 FUZZERS    := $(FUZZ_NAMES:%=$(BUILD)/tests/fuzz_%)
 
-.PHONY: all check check-unit clients soak check-tree coverage faults fuzz fuzz-check fuzzers replays bench bench-save bench-compare asan ubsan sanitize clang arm64 tidy format install uninstall clean help tests
+.PHONY: all check check-unit valgrind clients soak check-tree coverage faults fuzz fuzz-check fuzzers replays bench bench-save bench-compare asan ubsan sanitize clang arm64 tidy format install uninstall clean help tests
 .DEFAULT_GOAL := all
 
 all: build/llorch-cpud ## build the program: build/llorch-cpud
@@ -159,6 +159,10 @@ ubsan: ## all tests under the undefined-behaviour sanitizer
 
 clang: ## all tests, built with clang
 	$(MAKE) check VARIANT=clang CC=clang DEBUG=-g1
+
+VALGRIND := valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite,indirect,possible
+valgrind: tests ## all C tests under valgrind, in the short form (half an hour)
+	LLORCH_TEST_KIND=c LLORCH_TEST_QUICK=1 LLORCH_TEST_SLOW=30 LLORCH_TEST_LIMIT=1800 LLORCH_RUNNER="$(VALGRIND)" BUILD=$(BUILD) tests/run $(T)
 
 check-unit: tests ## all tests of the running program inside the sandbox of deploy/systemd (as root, minutes)
 	LLORCH_TEST_ALL=1 LLORCH_TEST_LIMIT=1800 BUILD=$(BUILD) tests/run test_systemd

@@ -162,7 +162,7 @@ clang: ## all tests, built with clang
 
 VALGRIND := valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite,indirect,possible
 valgrind: tests ## all C tests under valgrind, in the short form (half an hour)
-	LLORCH_TEST_KIND=c LLORCH_TEST_QUICK=1 LLORCH_TEST_SLOW=30 LLORCH_TEST_LIMIT=1800 LLORCH_RUNNER="$(VALGRIND)" BUILD=$(BUILD) tests/run $(T)
+	LLORCH_TEST_VALGRIND=1 LLORCH_TEST_KIND=c LLORCH_TEST_QUICK=1 LLORCH_TEST_SLOW=30 LLORCH_TEST_LIMIT=1800 LLORCH_RUNNER="$(VALGRIND)" BUILD=$(BUILD) tests/run $(T)
 
 check-unit: tests ## all tests of the running program inside the sandbox of deploy/systemd (as root, minutes)
 	LLORCH_TEST_ALL=1 LLORCH_TEST_LIMIT=1800 BUILD=$(BUILD) tests/run test_systemd

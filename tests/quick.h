@@ -13,4 +13,10 @@ static inline bool quick(void)
     return getenv("LLORCH_TEST_QUICK") != NULL;
 }
 
+/* make valgrind sets it: there memory and descriptors are not only ours. */
+static inline bool in_valgrind(void)
+{
+    return getenv("LLORCH_TEST_VALGRIND") != NULL;
+}
+
 #endif

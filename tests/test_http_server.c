@@ -4,6 +4,7 @@
 #include <sys/resource.h>
 
 #include "http_rig.h"
+#include "quick.h"
 
 /* --- the listener --- */
 
@@ -243,6 +244,10 @@ static void accepting_goes_on_when_descriptors_come_back(void **state)
     int fd;
 
     (void)state;
+    if (in_valgrind()) {
+        print_message("# valgrind has descriptors of its own below any limit\n");
+        skip();
+    }
     rig_open(&rig, NULL);
     assert_int_equal(http_server_listen(rig.server, "127.0.0.1", 0, &err), ERR_OK);
     assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);

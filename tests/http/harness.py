@@ -420,6 +420,12 @@ def run_program(*args, env=None, limit=LIMIT, program=None, data=b""):
     return done.returncode, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace")
 
 
+def sanitized():
+    """Whether the program was built with the address sanitizer: it brings memory, functions and an end of its own."""
+    with open(BIN, "rb") as file:
+        return b"__asan_init" in file.read()
+
+
 class Skip(Exception):
     pass
 

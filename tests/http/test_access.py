@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """Who may use a worker: the address it listens on, API keys, Unix sockets (contract 2.1)."""
+# Runs beside others: nothing here measures time.
 import http.client
 import http.server
 import json

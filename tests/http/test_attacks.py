@@ -3,6 +3,7 @@
 
 What the connection layer accepts is in tests/test_http_requests.c byte for byte; here it is seen from outside, with the
 real routes behind it."""
+# Runs beside others: nothing here measures time.
 import json
 import os
 import random

@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 
-from harness import BIN, SLOW, Skip, Suite, Worker, clean_environment, equal, has, run_program
+from harness import BIN, SLOW, Skip, Suite, Worker, clean_environment, equal, has, run_program, sanitized
 
 SHIPPED = "models/shakespeare"
 TINY = "tests/data/tiny-gpt2"
@@ -392,11 +392,6 @@ CAP_IPC_LOCK = 14
 def may_lock_anything():
     capable = int(status_line(os.getpid(), "CapEff"), 16) >> CAP_IPC_LOCK & 1
     return capable or resource.getrlimit(resource.RLIMIT_MEMLOCK)[0] == resource.RLIM_INFINITY
-
-
-def sanitized():
-    with open(BIN, "rb") as file:
-        return b"__asan_init" in file.read()
 
 
 @suite.test

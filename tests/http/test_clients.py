@@ -101,7 +101,7 @@ def share():
         with attack.Attacker(w.port, "pipeline", 8) as attacker:
             attacked_ns.append(cpu_per_token(w))
             check(attacker.stop()["answers"] > 0, "no request was answered")
-    within(min(attacked_ns) / min(alone), 0, 1.3)
+    within(min(attacked_ns) / min(alone), 0, 1.3 if SLOW <= 1 else 2)  # sanitizers cost requests more than arithmetic
 
 
 @suite.case("1100 connections: the oldest idle ones went, a poller that asks is kept")

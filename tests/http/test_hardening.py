@@ -8,16 +8,11 @@ import subprocess
 import sys
 import tempfile
 
-from harness import BIN, TINY, Skip, Stream, Suite, Worker, body_of, check, equal, has
+from harness import BIN, TINY, Skip, Stream, Suite, Worker, body_of, check, equal, has, sanitized
 
 suite = Suite()
 SECRET = "the heron crosses Zanzibar at dusk"
 JOB = "job-of-the-heron"
-
-
-def sanitized():
-    with open(BIN, "rb") as file:
-        return b"__asan_init" in file.read()
 
 
 def readelf(*options):

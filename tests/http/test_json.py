@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """Texts that are JSON and texts that are none, as request bodies: tests/data/json_cases.txt says which is which."""
+# Runs beside others: nothing here measures time.
 import http.client
 import json
 import os

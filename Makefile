@@ -117,7 +117,6 @@ $(BUILD)/tests/fault_shim.so: tests/fault_shim.c
 	@mkdir -p $(@D)
 	$(CC) -std=c11 -D_GNU_SOURCE -U_FORTIFY_SOURCE $(OPT) $(DEBUG) $(WARN) -Wno-missing-prototypes -Wno-pedantic -fPIC -shared -o $@ $< -ldl
 
-
 replays: $(REPLAYS)
 fuzzers: $(FUZZERS)
 

@@ -3,10 +3,12 @@
  * It counts the calls of each function below that the program and its libraries make, and lets
  * one, or some in a row, fail. From the environment:
  *
- *   LLORCH_FAULT         "function:at:count:what", up to four, with commas between: call number at
- *                        (from 1) and count - 1 more (0: all from there on) fail; what is the
- * number of an errno, or "short": one byte is moved LLORCH_FAULT_REPORT  file that gets a line
- * "function calls failed" per function at the exit
+ * LLORCH_FAULT is "function:at:count:what", up to four of them with commas between: call number at
+ * (from 1) and count - 1 more (0: all from there on) fail. what is the number of an errno, or
+ * "short": one byte is moved.
+ *
+ * LLORCH_FAULT_REPORT names a file that gets a line "function calls failed" per function at the
+ * end.
  *
  * Calls on descriptor 2 count under a name of their own (log_write, log_send, log_poll), since what
  * is logged is how a test sees what happens. A close that fails has closed all the same, as it does

@@ -379,26 +379,30 @@ int cli_print(const char *text)
 
 /* --- Ctrl-C --- */
 
+static const int interrupts[] = {SIGINT, SIGTERM, SIGHUP};
 static volatile sig_atomic_t interrupted; /* the signal */
 
-static void on_interrupt(int signal)
+/* One shot: the next signal has its usual effect, whichever of the three it is. What was ignored
+ * stays so. */
+static void on_interrupt(int number)
 {
-    interrupted = signal;
+    struct sigaction now;
+
+    interrupted = number;
+    for (size_t i = 0; i < sizeof interrupts / sizeof interrupts[0]; i++)
+        if (sigaction(interrupts[i], NULL, &now) == 0 && now.sa_handler == on_interrupt)
+            (void)signal(interrupts[i], SIG_DFL);
 }
 
 void cli_catch_interrupt(void)
 {
-    /* One shot: the next Ctrl-C has its usual effect. No SA_RESTART: a read that waits for a person
-     * ends. */
-    const struct sigaction action = {.sa_handler = on_interrupt,
-                                     .sa_flags = (int)(unsigned)SA_RESETHAND};
-
-    const int signals[] = {SIGINT, SIGTERM, SIGHUP};
+    /* No SA_RESTART: a read that waits for a person ends. */
+    const struct sigaction action = {.sa_handler = on_interrupt};
     struct sigaction before;
 
-    for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++)
-        if (sigaction(signals[i], NULL, &before) == 0 && before.sa_handler != SIG_IGN)
-            (void)sigaction(signals[i], &action, NULL);
+    for (size_t i = 0; i < sizeof interrupts / sizeof interrupts[0]; i++)
+        if (sigaction(interrupts[i], NULL, &before) == 0 && before.sa_handler != SIG_IGN)
+            (void)sigaction(interrupts[i], &action, NULL);
 }
 
 bool cli_interrupted(void)

@@ -12,8 +12,7 @@
 #include "common/error.h"
 
 /* A parsed value takes up to 250 bytes, an empty object in the text only three: more values than
- * these are refused before anything is built. Enough for a tokenizer of 500,000 tokens with as many
- * merges, each a pair. */
+ * these are refused before anything is built, where nobody knows a better bound. */
 enum { JSON_MAX_DEPTH = 32, JSON_MAX_VALUES = 2000000 };
 
 /* Parses text[0..n). RFC 8259 to the letter; refuses bytes after the value, duplicate keys, depth

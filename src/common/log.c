@@ -298,7 +298,7 @@ static void end_line(Line *l)
 /* A reader that comes back learns first that something is missing, and how much by now. */
 static void report_dropped(void)
 {
-    if (state.dropped == state.reported || !can_write())
+    if (state.dropped == state.reported || state.level > LOG_WARN || !can_write())
         return;
     state.reported = state.dropped;
     log_line(LOG_WARN, "Log lines were lost", "i:log_lines_lost", (long long)state.dropped, NULL);

@@ -26,11 +26,11 @@ int log_level_parse(const char *name);
 void log_line(LogLevel level, const char *message, ...) __attribute__((sentinel));
 
 /* For a signal handler: the message of an error that ends the process, as one line of the kind in
- * use. Does nothing but fill a buffer on the stack, poll and write. */
+ * use. Written at any level. Does nothing but fill a buffer on the stack, poll and write. */
 void log_last_words(const char *message);
 
-/* Lines lost because standard error was full or closed. The next line that can be written again is
- * preceded by one with this number. */
+/* Lines lost because standard error was full or closed. Where warnings are
+ * logged, the next line that can be written again is preceded by one with this number. */
 unsigned long long log_dropped(void);
 
 #endif

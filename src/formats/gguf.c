@@ -569,7 +569,8 @@ static ErrCode finish(Gguf *g, Cursor *c)
 {
     size_t alignment;
 
-    c->size = g->size;
+    c->size =
+        g->size; /* from here on offsets are looked at, which lead beyond the header's bound */
 
     if (sort_entries(g, c->err) != ERR_OK || check_split(g, c->err) != ERR_OK ||
         read_alignment(g, &alignment, c->err) != ERR_OK)

@@ -300,7 +300,7 @@ static void on_readable(struct bufferevent *bev, void *ctx)
         if (c->n_discarded > 2 * c->server->limits.max_body_bytes + CONN_READ_BYTES)
             conn_gone(c);
     } else {
-        watch_input(c); /* CONN_HANDLING: a pipelined request waits, the water mark bounds it */
+        watch_input(c); /* CONN_HANDLING: a pipelined request waits; CONN_READ_BYTES bounds it */
     }
 }
 
@@ -350,6 +350,15 @@ static void on_end(struct bufferevent *bev, short what, void *ctx)
         serve_input(c);
     else if (pending_output(c) == 0)
         conn_free(c);
+}
+
+void conn_hung_up(HttpConn *c, bool both_ways)
+{
+    c->peer_eof = true;
+    if (both_ways)
+        conn_gone(c);
+    else
+        abandon(c);
 }
 
 static void set_socket_options(HttpConn *c, int fd)

@@ -395,6 +395,7 @@ void request_parser_free(RequestParser *p)
     *p->limits->body_budget += budget_share(p->body_cap);
     free(p->body);
     free(p->target);
+    explicit_bzero(p, sizeof *p); /* it may hold a key */
     free(p);
 }
 

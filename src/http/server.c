@@ -7,9 +7,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -285,7 +283,7 @@ static void on_accept(evutil_socket_t listen_fd, short what, void *ctx)
             return;
         }
         if (full && clock_now_ms() - spare->since_ms < SPARE_MIN_MS)
-            return; /* its request may be there and unread: the others have their turn first */
+            return; /* its request may be there and unread: the loop turns until it is old enough */
         fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
         if (fd >= 0) {
             if (spare != NULL)
@@ -384,7 +382,7 @@ static void poll_batch(HttpConn **conns, struct pollfd *fds, nfds_t n)
         return;
     for (nfds_t i = 0; i < n; i++)
         if (fds[i].revents != 0)
-            conn_gone(conns[i]);
+            conn_hung_up(conns[i], (fds[i].revents & (POLLERR | POLLHUP)) != 0);
 }
 
 void http_server_poll_hangups(HttpServer *s)

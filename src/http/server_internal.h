@@ -87,7 +87,11 @@ void conn_free(HttpConn *c);
 /* Tells the handler when its answer is unfinished, then frees c. */
 void conn_gone(HttpConn *c);
 
-/* Nobody waits for an answer on it: idle, in the middle of a request, or answered. */
+/* The client of an unfinished answer is gone, or (not both_ways) only sends nothing more. */
+void conn_hung_up(HttpConn *c, bool both_ways);
+
+/* Nobody waits for an answer on it, but for the rest of an earlier one: idle, in the middle of a
+ * request, or answered. */
 bool conn_is_spare(const HttpConn *c);
 
 /* Acts on deadlines that have passed. c may be gone afterwards. */

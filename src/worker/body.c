@@ -131,8 +131,8 @@ static json_t *parse_short(const char *text, size_t n, BodySeed *seed, Err *err)
     return root;
 }
 
-/* Unknown members are ignored, so they go before their texts are brought back: a waiting job must
- * not keep two megabytes of them. */
+/* Unknown members (what request.c does not read) are ignored, so they go before their texts are
+ * brought back: a waiting job must not keep two megabytes of them. */
 static void drop_unknown(json_t *root)
 {
     static const char *const known[] = {"job_id", "prompt", "max_tokens", "temperature",
@@ -164,7 +164,7 @@ json_t *body_parse(const char *text, size_t n, BodySeed *seed, Err *err)
         if (root == NULL && err->code == ERR_FORMAT && s.n_cut > 0) {
             const Err inner = *err;
 
-            err_set(err, ERR_FORMAT, "%.200s (long texts are not counted)", inner.msg);
+            err_set(err, ERR_FORMAT, "%s (long texts are not counted)", inner.msg);
         }
     }
     drop_unknown(root); /* nothing, unless it is an object */

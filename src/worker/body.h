@@ -23,9 +23,8 @@ typedef struct {
 enum { BODY_MAX_VALUES = 4096 };
 
 /* Parses text[0..n) strictly (common/json.h). Of an object only the members are left that a request
- * can have. Integers that the library cannot hold do not fail:
- * the seed is handed out in *seed, every other one becomes a real number, which is out of range
- * wherever an integer is asked for.
+ * can have. Integers that the library cannot hold do not fail: the seed is handed out in *seed,
+ * every other one becomes a real number, which is out of range wherever an integer is asked for.
  *
  * Memory  the result is a new reference.
  * Errors  NULL and ERR_FORMAT (not JSON, also 1e400), ERR_LIMIT (too many values) or ERR_MEMORY. */

@@ -238,6 +238,12 @@ static size_t find_end(const char *text, size_t n, size_t i, bool *has_escape)
     return n;
 }
 
+/* What a mark begins with, and so no string of the body may. */
+static bool begins_with_nul(const char *inside, size_t n)
+{
+    return n >= sizeof nul_escape - 1 && memcmp(inside, nul_escape, sizeof nul_escape - 1) == 0;
+}
+
 /* The string that begins at i. *end: behind it. */
 static ErrCode scan_string(Scan *s, size_t i, size_t *end)
 {
@@ -251,7 +257,7 @@ static ErrCode scan_string(Scan *s, size_t i, size_t *end)
         next++;
     is_key = next < s->n && s->text[next] == ':';
     if (is_key ? !has_escape && *end - i <= SHORT_KEY + 2
-               : *end - i <= SHORT_VALUE && strncmp(s->text + i + 1, nul_escape, 6) != 0)
+               : *end - i <= SHORT_VALUE && !begins_with_nul(s->text + i + 1, *end - i - 2))
         return ERR_OK;
     return take_string(s, i, *end, is_key);
 }
@@ -289,6 +295,9 @@ ErrCode body_shorten(ShortBody *out, const char *text, size_t n, Err *err)
     cut(&s, n, n);
     if (out->text.oom)
         return err_set(err, ERR_MEMORY, "body: out of memory");
+    if (out->text.len > BODY_MAX_SHORT)
+        return err_set(err, ERR_LIMIT, "body: more than %d bytes beside its texts",
+                       (int)BODY_MAX_SHORT);
     return ERR_OK;
 }
 
@@ -316,11 +325,18 @@ bool body_restore(const ShortBody *s, json_t *root)
     if (json_is_string(root))
         return restore_string(s, root);
     if (json_is_array(root)) {
-        json_array_foreach(root, i,
-                           value) if (!body_restore(s, value)) /* no deeper than JSON_MAX_DEPTH */
-            return false;
+        /* No deeper than JSON_MAX_DEPTH. */
+        json_array_foreach(root, i, value)
+        {
+            if (!body_restore(s, value))
+                return false;
+        }
     } else if (json_is_object(root)) {
-        json_object_foreach(root, key, value) if (!body_restore(s, value)) return false;
+        json_object_foreach(root, key, value)
+        {
+            if (!body_restore(s, value))
+                return false;
+        }
     }
     return true;
 }

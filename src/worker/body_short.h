@@ -13,8 +13,11 @@
 #include "common/error.h"
 #include "common/json.h"
 
-/* Longer numbers are refused: no value of a request needs more digits. */
-enum { BODY_MAX_NUMBER = 128 };
+enum {
+    BODY_MAX_NUMBER = 128, /* characters: no value of a request needs more digits */
+    /* What may be left of a body: as many values as it may have, each with a key and a mark. */
+    BODY_MAX_SHORT = 512 * 1024
+};
 
 typedef struct {
     JsonBuf text;  /* the body with a mark in the place of each long string */
@@ -27,7 +30,7 @@ typedef struct {
  * blanks become one. Everything else is copied unseen.
  *
  * Errors  ERR_FORMAT (a string is not valid), ERR_LIMIT (a number of more than BODY_MAX_NUMBER
- * characters) or ERR_MEMORY; *s must be freed in any case. */
+ * characters, more than BODY_MAX_SHORT bytes left) or ERR_MEMORY; *s must be freed in any case. */
 ErrCode body_shorten(ShortBody *s, const char *text, size_t n, Err *err) ERR_CHECK;
 
 /* Puts the strings back into the tree of s->text. False: out of memory. */

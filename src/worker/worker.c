@@ -172,10 +172,11 @@ static ErrCode open_all(Worker *w, Err *err)
         return err_set(err, ERR_MEMORY, "worker: out of memory");
     if (open_callback(w, err) != ERR_OK)
         return err->code;
-    if (access_listen(w, err) != ERR_OK)
+    /* Not before: looking up the pool manager's name may wait long, and the loop does not turn. Not
+     * after: a signal would leave a Unix socket behind. */
+    if (shutdown_catch_signals(w, err) != ERR_OK)
         return err->code;
-    /* Not before: looking up the pool manager's name may wait long, and the loop does not turn. */
-    return shutdown_catch_signals(w, err);
+    return access_listen(w, err);
 }
 
 /* "CODE" of a start-up failure in the log; what failed, unless the error says it better. */

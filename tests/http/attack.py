@@ -61,7 +61,7 @@ def big_requests():
     return [post(text) for text in (
         job(b"x" * room), job(b"\\u0041" * (room // 6)), job(b"\\ud83d\\ude00" * (room // 12)), job("é".encode() * (room // 2)),
         job(b"\\u0041" * (room // 6)) + b"x", b" " * room + b"{}", b'{"n":' + b"1" * room + b"}",
-        b"{" + b",".join(b'"k%06d":"%s"' % (i, b"x" * 480) for i in range(4000)) + b"}",
+        b"a" * BODY_BYTES, b":" * BODY_BYTES, b"{" + b",".join(b'"k%06d":"%s"' % (i, b"x" * 480) for i in range(4000)) + b"}",
         b'{"seed":123456789012345678901234,"a":"' + b"\\u0041" * (room // 6) + b'"}')]
 
 

@@ -5,7 +5,6 @@ LLORCH_TEST_QUICK  every fifth file only, for builds that are slow
 LLORCH_TEST_HEAVY  also those that cost seconds and hundreds of megabytes, and each to two commands
 """
 # Runs beside others: nothing here measures time.
-# Runs beside others: nothing here measures time.
 import mmap
 import os
 import shutil

@@ -88,7 +88,7 @@ int cli_help(void)
         json_buf_printf(&b, "  %-10s %s\n", c->name, c->help);
     json_buf_printf(
         &b, "\n"
-            "exit status: 0 done, 1 failure, 2 wrong arguments, 130 interrupted\n"
+            "exit status: 0 done, 1 failure, 2 wrong arguments, 128 + N ended by signal N\n"
             "environment: LLORCH_ISA names the instruction set (see --version); serve also\n"
             "reads WORKER_ID, MODEL_PATH, PORT and CALLBACK_URL\n");
     return print_buf(&b);

@@ -172,7 +172,7 @@ static inline int tcp_client(int port)
 
 static inline void rig_turn(Rig *rig)
 {
-    http_pump(rig->base, 64, 1000000);
+    http_server_pump(rig->server, 64, 1000000);
 }
 
 static inline void rig_sleep_ms(int ms)

@@ -293,6 +293,7 @@ static void on_readable(struct bufferevent *bev, void *ctx)
     HttpConn *c = ctx;
 
     (void)bev;
+    server_callback_begins(c->server);
     if (is_receiving(c)) {
         serve_input(c);
     } else if (c->state == CONN_FLUSHING || c->state == CONN_LINGERING) {
@@ -319,6 +320,7 @@ static void on_all_sent(struct bufferevent *bev, void *ctx)
     HttpConn *c = ctx;
 
     (void)bev;
+    server_callback_begins(c->server);
     c->stall_deadline_ms = 0;
     if (c->state == CONN_FLUSHING)
         begin_lingering(c);

@@ -268,11 +268,8 @@ static void turn_away(HttpServer *s)
         pause_accepting(s, ACCEPT_RETRY_MS);
 }
 
-static void on_accept(evutil_socket_t listen_fd, short what, void *ctx)
+static void accept_some(HttpServer *s, int listen_fd)
 {
-    HttpServer *s = ctx;
-
-    (void)what;
     for (int n = 0; n < ACCEPTS_PER_TURN; n++) {
         const bool full = s->n_conns >= s->limits.max_connections;
         HttpConn *spare = full ? oldest_spare(s) : NULL;
@@ -302,6 +299,13 @@ static void on_accept(evutil_socket_t listen_fd, short what, void *ctx)
         if (s->accept_paused)
             return;
     }
+}
+
+static void on_accept(evutil_socket_t listen_fd, short what, void *ctx)
+{
+    (void)what;
+    server_callback_begins(ctx);
+    accept_some(ctx, listen_fd);
 }
 
 HttpConn *http_server_adopt(HttpServer *s, int fd)
@@ -406,18 +410,42 @@ void http_server_poll_hangups(HttpServer *s)
         poll_batch(conns, fds, n);
 }
 
-void http_pump(struct event_base *base, int max_rounds, int max_us)
+/* For libevent a round ends when no callback is left, which in a flood never happens. A wait begins
+ * to count with what it waited for. */
+void server_callback_begins(HttpServer *s)
 {
-    const uint64_t end_ns = clock_now_ns() + (uint64_t)max_us * 1000;
+    const uint64_t now_ns = s->turn_ns > 0 ? clock_now_ns() : 0;
 
-    (void)event_base_get_max_events(base, EVENT_BASE_COUNT_ACTIVE, 1);
+    if (s->turn_ns == 0)
+        return;
+    if (s->turn_end_ns == 0)
+        s->turn_end_ns = now_ns + s->turn_ns;
+    else if (now_ns >= s->turn_end_ns)
+        (void)event_base_loopbreak(s->base);
+}
+
+void http_server_pump(HttpServer *s, int max_rounds, int max_us)
+{
+    s->turn_ns = (uint64_t)max_us * 1000 + 1;
+    s->turn_end_ns = clock_now_ns() + s->turn_ns;
+    (void)event_base_get_max_events(s->base, EVENT_BASE_COUNT_ACTIVE, 1);
     for (int round = 0; round < max_rounds; round++) {
-        if (event_base_loop(base, EVLOOP_ONCE | EVLOOP_NONBLOCK) != 0)
-            return;
-        /* The highest number of active events since it was cleared: 0 when this round did nothing.
+        /* The highest number of active events since it was cleared is 0 when a round did nothing.
          */
-        if (event_base_get_max_events(base, EVENT_BASE_COUNT_ACTIVE, 1) == 0 ||
-            clock_now_ns() >= end_ns)
-            return;
+        if (event_base_loop(s->base, EVLOOP_ONCE | EVLOOP_NONBLOCK) != 0 ||
+            event_base_get_max_events(s->base, EVENT_BASE_COUNT_ACTIVE, 1) == 0 ||
+            clock_now_ns() >= s->turn_end_ns)
+            break;
     }
+    s->turn_ns = 0;
+}
+
+bool http_server_wait(HttpServer *s, int max_us)
+{
+    s->turn_ns = (uint64_t)max_us * 1000 + 1;
+    s->turn_end_ns = 0;
+    const bool ok = event_base_loop(s->base, EVLOOP_ONCE) >= 0;
+
+    s->turn_ns = 0;
+    return ok;
 }

@@ -152,7 +152,12 @@ void http_stream_end(HttpConn *c);
 void http_server_poll_hangups(HttpServer *s);
 
 /* Turns the loop without waiting: until a round did nothing, at most max_rounds rounds or max_us
- * microseconds. Not from inside a callback of the same loop (libevent refuses to nest). */
-void http_pump(struct event_base *base, int max_rounds, int max_us);
+ * microseconds and one callback; what is left comes first the next time. Not from inside a callback
+ * of the same loop (libevent refuses to nest). */
+void http_server_pump(HttpServer *s, int max_rounds, int max_us);
+
+/* Waits for something to happen and serves it, for max_us microseconds and one callback at most.
+ * False: the loop is broken. */
+bool http_server_wait(HttpServer *s, int max_us) ERR_CHECK;
 
 #endif

@@ -76,6 +76,8 @@ struct HttpServer {
 
     HttpConn *conns; /* doubly linked */
     int n_conns;
+    uint64_t turn_ns;     /* how long callbacks may run in this turn of the loop; 0: no limit */
+    uint64_t turn_end_ns; /* 0: the turn waits for its first */
 };
 
 /* connection.c. Takes fd over; NULL: out of memory, fd is closed. */
@@ -97,7 +99,10 @@ bool conn_is_spare(const HttpConn *c);
 /* Acts on deadlines that have passed. c may be gone afterwards. */
 void conn_check_deadlines(HttpConn *c, uint64_t now_ms);
 
-/* server.c. A connection was linked in, or is being freed. */
+/* server.c. The turn of the loop ends after this callback when its time is up. */
+void server_callback_begins(HttpServer *s);
+
+/* A connection was linked in, or is being freed. */
 void server_conn_added(HttpServer *s, HttpConn *c);
 void server_conn_removed(HttpServer *s, HttpConn *c);
 

@@ -23,7 +23,7 @@ enum {
     PUMP_ROUNDS = 4, /* accept, read and write of a request fit into one pump */
     PUMP_MAX_US = 1000,
     PUMP_FREE_NS = 100000, /* sending a token and answering a probe: never held against anybody */
-    PUMP_SHARE = 10,       /* what a pump takes beyond that is computed so many times as long */
+    PUMP_SHARE = 6,        /* what a pump takes beyond that is computed so many times as long */
     PUMP_MAX_GAP_NS = 20000000, /* for a probe, which takes up to three pumps in a flood */
     CALLBACKS_PER_ROUND = 32
 };
@@ -67,7 +67,7 @@ void worker_service(Worker *w)
     const uint64_t begin = clock_cpu_ns();
     uint64_t spent;
 
-    http_pump(w->base, PUMP_ROUNDS, PUMP_MAX_US);
+    http_server_pump(w->server, PUMP_ROUNDS, PUMP_MAX_US);
     w->last_pump_ns = clock_now_ns();
     w->last_pump_cpu_ns = clock_cpu_ns();
     spent = w->last_pump_cpu_ns - begin;
@@ -255,7 +255,7 @@ static bool wait_for_work(Worker *w)
         worker_service(w);
         return true;
     }
-    if (event_base_loop(w->base, EVLOOP_ONCE) >= 0)
+    if (http_server_wait(w->server, PUMP_MAX_US))
         return true;
     log_line(LOG_ERROR, "Server runtime error: the event loop failed", "s:code", "INTERNAL", NULL);
     w->exit_code = 1;

@@ -134,7 +134,7 @@ static void read_reply(Rig *rig)
 
 static void turn(Rig *rig, int how)
 {
-    http_pump(rig->base, 64, 1000000);
+    http_server_pump(rig->server, 64, 1000000);
     if ((how & POLLS) != 0)
         http_server_poll_hangups(rig->server);
     if ((how & LEAVES) == 0)
@@ -160,7 +160,7 @@ static void send_all(Rig *rig, int how, const uint8_t *data, size_t n)
         if ((how & SLOW_HANDLER) == 0)
             turn(rig, how);
         else
-            http_pump(rig->base, 64, 1000000);
+            http_server_pump(rig->server, 64, 1000000);
     }
 }
 
@@ -310,7 +310,7 @@ static void play(Rig *rig, int how, const uint8_t *data, size_t n)
     }
     FUZZ_CHECK(close(rig->fd) == 0);
     for (int i = 0; i < 3; i++) {
-        http_pump(rig->base, 64, 1000000);
+        http_server_pump(rig->server, 64, 1000000);
         http_server_poll_hangups(rig->server);
     }
     FUZZ_CHECK(http_server_connections(rig->server) == 0 && rig->held == NULL);

@@ -69,6 +69,7 @@ int main(int argc, char **argv)
         return 0;
     }
     process_leave_on_signals();
+    process_return_memory();
     log_init(o.log_level, o.worker.worker_id);
     o.worker.load = load;
     o.worker.load_ctx = &o;

@@ -177,7 +177,7 @@ def ignored_fields():
         for s in waiting:
             s.wait_headers()
         end = time.monotonic() + 5 * SLOW  # the last bodies are on their way out of the buffers
-        while level(w)[1] - before > 8192 and SLOW <= 1:  # all of them have 22 MiB
+        while level(w)[1] - before > 2048 and SLOW <= 1:  # all of them have 22 MiB
             check(time.monotonic() < end, "%d KiB more for 12 waiting jobs" % (level(w)[1] - before))
             time.sleep(0.02)
         for s in waiting + [running]:

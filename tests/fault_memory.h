@@ -33,6 +33,7 @@ static struct {
     long first; /* number of the first one that fails; -1: none */
     long count; /* so many fail in a row */
     long n_failed;
+    long n_calls; /* allocations and releases seen */
     long live_blocks;
     long live_mapped; /* bytes */
 } fault_memory = {.first = -1};
@@ -60,6 +61,7 @@ static inline bool fault_memory_denied(void)
 {
     const long n = fault_memory.n++;
 
+    fault_memory.n_calls++;
     if (fault_memory.first < 0 || n < fault_memory.first ||
         n - fault_memory.first >= fault_memory.count)
         return false;
@@ -94,6 +96,7 @@ void *__wrap_realloc(void *p, size_t size)
 
 void __wrap_free(void *p)
 {
+    fault_memory.n_calls++;
     fault_memory.live_blocks -= p != NULL;
     __real_free(p);
 }
@@ -108,6 +111,7 @@ void *__wrap_mmap(void *at, size_t size, int prot, int flags, int fd, off_t offs
 
 int __wrap_munmap(void *at, size_t size)
 {
+    fault_memory.n_calls++;
     fault_memory.live_mapped -= (long)size;
     return __real_munmap(at, size);
 }

@@ -2,70 +2,11 @@
  * or freed, in any type and from any form of a model; and when the n-th allocation of a start
  * fails, the start fails with a message and leaves nothing behind, for every n.
  *
- * Linked with --wrap for malloc and its family (Makefile): calls from our objects go through the
- * functions below. mmap, which arenas use, is seen as well. */
+ * Linked with --wrap for malloc and its family (Makefile): calls from our objects go through
+ * fault_memory.h. mmap, which arenas use, is seen as well. */
+#include "fault_memory.h"
 #include "generation_rig.h"
 #include "model_file_rig.h"
-
-void *__real_malloc(size_t size);
-void *__real_calloc(size_t n, size_t size);
-void *__real_realloc(void *p, size_t size);
-void __real_free(void *p);
-void *__real_mmap(void *at, size_t size, int prot, int flags, int fd, off_t offset);
-int __real_munmap(void *at, size_t size);
-void *__wrap_malloc(size_t size);
-void *__wrap_calloc(size_t n, size_t size);
-void *__wrap_realloc(void *p, size_t size);
-void __wrap_free(void *p);
-void *__wrap_mmap(void *at, size_t size, int prot, int flags, int fd, off_t offset);
-int __wrap_munmap(void *at, size_t size);
-
-static long n_calls;       /* allocations and releases seen */
-static long fail_at = -1;  /* this allocation fails; -1: none */
-static long n_allocations; /* since fail_at was set */
-static long n_live_maps;
-
-static bool denied(void)
-{
-    n_calls++;
-    return fail_at >= 0 && n_allocations++ == fail_at;
-}
-
-void *__wrap_malloc(size_t size)
-{
-    return denied() ? NULL : __real_malloc(size);
-}
-
-void *__wrap_calloc(size_t n, size_t size)
-{
-    return denied() ? NULL : __real_calloc(n, size);
-}
-
-void *__wrap_realloc(void *p, size_t size)
-{
-    return denied() ? NULL : __real_realloc(p, size);
-}
-
-void __wrap_free(void *p)
-{
-    n_calls++;
-    __real_free(p);
-}
-
-void *__wrap_mmap(void *at, size_t size, int prot, int flags, int fd, off_t offset)
-{
-    void *p = denied() ? MAP_FAILED : __real_mmap(at, size, prot, flags, fd, offset);
-
-    n_live_maps += p != MAP_FAILED;
-    return p;
-}
-
-int __wrap_munmap(void *at, size_t size)
-{
-    n_calls++;
-    n_live_maps--;
-    return __real_munmap(at, size);
-}
 
 /* ---- Jobs ---- */
 
@@ -93,16 +34,16 @@ static void check_jobs(const CpuBackendOptions *o)
 {
     Backend *b = load_with(o);
 
-    n_calls = 0;
+    fault_memory.n_calls = 0;
     assert_int_equal(run_job(b, "What news?"), 0);
     assert_true(run_job(b, "What news?") > 0); /* from the cache of the job before */
     assert_true(run_job(b, "What else?") > 0);
     assert_int_equal(run_job(b, "Good day."), 0);
     while (b->ops->idle(b))
         ;
-    assert_int_equal(n_calls, 0);
+    assert_int_equal(fault_memory.n_calls, 0);
     b->ops->free(b);
-    assert_true(n_calls > 0); /* they are counted */
+    assert_true(fault_memory.n_calls > 0); /* they are counted */
 }
 
 static void a_job_allocates_nothing(void **state)
@@ -161,7 +102,7 @@ static void a_job_allocates_nothing_with_a_packed_file(void **state)
 
 static void fail_every_allocation(const CpuBackendOptions *options)
 {
-    const long maps_before = n_live_maps;
+    const long mapped_before = fault_memory.live_mapped;
     long n;
 
     for (n = 0;; n++) {
@@ -169,19 +110,18 @@ static void fail_every_allocation(const CpuBackendOptions *options)
         Err err = {0};
         ErrCode code;
 
-        n_allocations = 0;
-        fail_at = n;
+        fault_memory_arm(n, 1);
         code = cpu_backend_load(&b, options, &err);
-        fail_at = -1;
+        fault_memory_disarm();
         if (code == ERR_OK) {
             b->ops->free(b);
-            if (n_allocations <= n)
+            if (fault_memory.n <= n)
                 break; /* fewer allocations than n: all were seen */
             continue;  /* one that may fail: a hint, not a need */
         }
         assert_null(b);
         assert_true(err.msg[0] != '\0');
-        assert_int_equal(n_live_maps, maps_before);
+        assert_int_equal(fault_memory.live_mapped, mapped_before);
     }
     if (n < 10)
         fail_msg("only %ld allocations seen", n);

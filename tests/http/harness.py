@@ -426,6 +426,27 @@ def sanitized():
         return b"__asan_init" in file.read()
 
 
+def write_zeros(path, config, dtype, width):
+    """A sparse model.safetensors of zeros for this config.json; returns the bytes of its head."""
+    dim = config["n_embd"]
+    shapes = {"wte.weight": [config["vocab_size"], dim], "wpe.weight": [config["n_positions"], dim], "ln_f.weight": [dim],
+              "ln_f.bias": [dim]}
+    for i in range(config["n_layer"]):
+        for name, shape in (("ln_1", [dim]), ("attn.c_attn", [dim, 3 * dim]), ("attn.c_proj", [dim, dim]), ("ln_2", [dim]),
+                            ("mlp.c_fc", [dim, 4 * dim]), ("mlp.c_proj", [4 * dim, dim])):
+            shapes["h.%d.%s.weight" % (i, name)], shapes["h.%d.%s.bias" % (i, name)] = shape, shape[-1:]
+    header, at = {}, 0
+    for name, shape in shapes.items():
+        end = at + width * shape[0] * (shape[1] if len(shape) > 1 else 1)
+        header[name], at = {"dtype": dtype, "shape": shape, "data_offsets": [at, end]}, end
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with open(path, "wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        file.truncate(8 + len(text) + at)
+    return 8 + len(text)
+
+
 class Skip(Exception):
     pass
 

@@ -15,7 +15,7 @@ import tempfile
 import time
 
 from harness import (BIN, ROOT, SHAKESPEARE, SLOW, TINY, Skip, Suite, Worker, check, clean_environment, equal, run_program,
-                     text_of)
+                     text_of, write_zeros)
 
 suite = Suite()
 FOLDER = tempfile.mkdtemp(prefix="llorch-files-")
@@ -402,23 +402,10 @@ def wide_model():
     """A model of 25 million weights, all zero: a file that takes a while to write, but no room on the disk."""
     if "wide" not in made:
         made["wide"] = folder = model_folder("wide")
-        n_layers, dim = 8, 512
         config = json.loads(read(folder + "/config.json"))
-        config.update(n_layer=n_layers, n_embd=dim, n_head=8)
+        config.update(n_layer=8, n_embd=512, n_head=8)
         write("wide/config.json", json.dumps(config).encode())
-        shapes = {"wte.weight": [512, dim], "wpe.weight": [64, dim], "ln_f.weight": [dim], "ln_f.bias": [dim]}
-        for i in range(n_layers):
-            for name, shape in (("ln_1", [dim]), ("attn.c_attn", [dim, 3 * dim]), ("attn.c_proj", [dim, dim]), ("ln_2", [dim]),
-                                ("mlp.c_fc", [dim, 4 * dim]), ("mlp.c_proj", [4 * dim, dim])):
-                shapes["h.%d.%s.weight" % (i, name)], shapes["h.%d.%s.bias" % (i, name)] = shape, shape[-1:]
-        header, at = {}, 0
-        for name, shape in shapes.items():
-            end = at + 2 * shape[0] * (shape[1] if len(shape) > 1 else 1)
-            header[name], at = {"dtype": "F16", "shape": shape, "data_offsets": [at, end]}, end
-        text = json.dumps(header).encode()
-        text += b" " * (-len(text) % 8)
-        path = write("wide/model.safetensors", len(text).to_bytes(8, "little") + text)
-        os.truncate(path, 8 + len(text) + at)
+        write_zeros(folder + "/model.safetensors", config, "F16", 2)
     return made["wide"]
 
 

@@ -23,7 +23,7 @@ import threading
 import time
 
 from harness import (BIN, ROOT, SHAKESPEARE, SLOW, STUB, TINY, Skip, Stream, Suite, Worker, body_of, check, clean_environment,
-                     equal, free_port, has, sanitized, text_of, within)
+                     equal, free_port, has, sanitized, text_of, within, write_zeros)
 from test_lifecycle import PoolManager
 
 suite = Suite()
@@ -149,26 +149,10 @@ def wide_model():
         if name.endswith((".safetensors", ".npy")):
             os.remove(os.path.join(folder, name))
     config = json.loads(open(folder + "/config.json", encoding="utf-8").read())
-    n_layers, dim = 6, 512
-    config.update(n_layer=n_layers, n_embd=dim, n_head=8, n_inner=None)
+    config.update(n_layer=6, n_embd=512, n_head=8, n_inner=None)
     with open(folder + "/config.json", "w", encoding="utf-8") as file:
         json.dump(config, file)
-    shapes = {"wte.weight": [config["vocab_size"], dim], "wpe.weight": [config["n_positions"], dim], "ln_f.weight": [dim],
-              "ln_f.bias": [dim]}
-    for i in range(n_layers):
-        for name, shape in (("ln_1", [dim]), ("attn.c_attn", [dim, 3 * dim]), ("attn.c_proj", [dim, dim]), ("ln_2", [dim]),
-                            ("mlp.c_fc", [dim, 4 * dim]), ("mlp.c_proj", [4 * dim, dim])):
-            shapes["h.%d.%s.weight" % (i, name)], shapes["h.%d.%s.bias" % (i, name)] = shape, shape[-1:]
-    header, at = {}, 0
-    for name, shape in shapes.items():
-        end = at + 4 * shape[0] * (shape[1] if len(shape) > 1 else 1)
-        header[name], at = {"dtype": "F32", "shape": shape, "data_offsets": [at, end]}, end
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    with open(folder + "/model.safetensors", "wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        file.truncate(8 + len(text) + at)
-    return folder, 8 + len(text)
+    return folder, write_zeros(folder + "/model.safetensors", config, "F32", 4)
 
 
 def stopped_while_mapped(*args):

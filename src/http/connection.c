@@ -141,7 +141,8 @@ static void fail(HttpConn *c, int status, const char *message)
 {
     const HttpHandler *handler = &c->server->handler;
     char body[ERROR_BODY_BYTES];
-    size_t n = handler->error_body(handler->ctx, status, message, body, sizeof body);
+    size_t n = handler->error_body(handler->ctx, request_parser_path(c->parser), status, message,
+                                   body, sizeof body);
 
     take_request(c, request_parser_request(c->parser));
     c->keep_alive = false;

@@ -78,9 +78,12 @@ typedef struct {
      * NULL: absent; "?": repeated, or longer than 1023 bytes. */
     const char *(*refuse_head)(void *ctx, const char *path, const char *authorization);
     /* Body of answers that the connection layer gives itself (400, 401, 408, 413, 414, 417, 431,
-     * 503, 505): writes JSON into out (size bytes) and returns its length. message is a constant of
-     * this layer, nothing of the request. */
-    size_t (*error_body)(void *ctx, int status, const char *message, char *out, size_t size);
+     * 503, 505): writes JSON into out (size bytes) and returns its length. path: the request's, ""
+     * as long as it has not come whole; message is a constant of this layer, nothing of the
+     * request.
+     */
+    size_t (*error_body)(void *ctx, const char *path, int status, const char *message, char *out,
+                         size_t size);
 } HttpHandler;
 
 /* base must outlive the server; limits and handler are copied. Ignores SIGPIPE for the process.

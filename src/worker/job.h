@@ -26,10 +26,13 @@ typedef enum {
     JOB_NO_MEMORY    /* an event could not be written */
 } JobStop;
 
+typedef struct JobApi JobApi; /* worker/job_api.h */
+
 typedef struct Job {
-    struct Job *next; /* in the line of waiting jobs, or of free ones */
-    HttpConn *conn;   /* NULL once the client is gone */
-    Request request;  /* owned */
+    struct Job *next;  /* in the line of waiting jobs, or of free ones */
+    const JobApi *api; /* how its client is told */
+    HttpConn *conn;    /* NULL once the client is gone */
+    Request request;   /* owned; its run is the one that is computed, or comes next */
     JobStop stop;
     bool started_sent; /* the `started` event is out */
     char correlation_id[JOB_CORRELATION_BYTES];
@@ -41,6 +44,9 @@ typedef struct Job {
     uint64_t first_step_ns; /* first forward pass */
     uint64_t first_token_ns;
     uint64_t last_token_ns;
+    uint64_t decode_ns;  /* between tokens of the same run */
+    uint32_t n_decoded;  /* so many of them: all but the first of each run */
+    uint32_t run_tokens; /* of the run that is computed */
     uint32_t tokens_out;
     int prompt_tokens, cached_tokens; /* once the backend took it; cached ones were not computed */
 } Job;
@@ -61,7 +67,7 @@ bool job_queue_init(JobQueue *q, Arena *arena, int max_waiting) ERR_CHECK;
 bool job_queue_has_room(const JobQueue *q);
 
 /* Appends a job, which takes the request; has_room must be true. */
-Job *job_queue_push(JobQueue *q, const Request *request);
+Job *job_queue_push(JobQueue *q, const JobApi *api, const Request *request);
 
 /* The oldest waiting job becomes q->running (there must be one, and none running). */
 Job *job_queue_start(JobQueue *q);
@@ -71,6 +77,9 @@ void job_queue_remove(JobQueue *q, Job *job);
 
 /* Asks a running job to stop; the first reason stays. */
 void job_stop(Job *job, JobStop why);
+
+/* The speed of decoding: tokens after the first, whose time is the prompt's. */
+double job_tokens_per_sec(const Job *job);
 
 /* Whether the job carries this id (ids may hold NUL). */
 bool job_has_id(const Job *job, BackendText id);

@@ -131,6 +131,14 @@ void *http_conn_data(const HttpConn *c);
 void http_respond(HttpConn *c, int status, const char *content_type, const char *extra_headers,
                   const char *body, size_t n_body);
 
+/* The same for a long answer: body, which is malloc's, is not copied but taken over. */
+void http_respond_with(HttpConn *c, int status, const char *content_type, char *body,
+                       size_t n_body);
+
+/* The answer of this request, or the stream, repeats X-Correlation-ID as X-Request-ID, where
+ * OpenAI's clients look for it. */
+void http_conn_show_request_id(HttpConn *c);
+
 /* Starts a chunked text/event-stream answer: 200, Cache-Control: no-cache, Connection: close.
  * Nothing of the answer leaves before this call, so it can wait for the first token. Further pieces
  * follow with http_stream_write. HTTP/1.0 clients get the bytes without chunks until close; HEAD

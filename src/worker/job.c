@@ -79,6 +79,7 @@ void job_queue_remove(JobQueue *q, Job *job)
         unlink_waiting(q, job);
     q->n_jobs--;
     request_free(&job->request);
+    completion_free(&job->completion);
     job->next = q->unused;
     q->unused = job;
 }

@@ -1,7 +1,7 @@
 /* worker/job.h: a job from its acceptance to its terminal event, and the line in which jobs wait
  * (first come, first served). At most one runs.
  *
- * May include: common, http. */
+ * May include: common, http, compat. */
 #ifndef LLORCH_WORKER_JOB_H
 #define LLORCH_WORKER_JOB_H
 
@@ -11,6 +11,7 @@
 #include "common/arena.h"
 #include "common/clock.h"
 #include "common/error.h"
+#include "compat/completion.h"
 #include "http/server.h"
 #include "worker/request.h"
 
@@ -23,16 +24,18 @@ typedef enum {
     JOB_CLIENT_GONE, /* its connection is gone: nobody to tell */
     JOB_TIMED_OUT,   /* --inference-timeout-sec */
     JOB_SHUTDOWN,    /* the worker ends */
-    JOB_NO_MEMORY    /* an event could not be written */
+    JOB_NO_MEMORY,   /* an event could not be written */
+    JOB_TOO_LARGE    /* the answer, which is kept until it is whole */
 } JobStop;
 
 typedef struct JobApi JobApi; /* worker/job_api.h */
 
 typedef struct Job {
-    struct Job *next;  /* in the line of waiting jobs, or of free ones */
-    const JobApi *api; /* how its client is told */
-    HttpConn *conn;    /* NULL once the client is gone */
-    Request request;   /* owned; its run is the one that is computed, or comes next */
+    struct Job *next;      /* in the line of waiting jobs, or of free ones */
+    const JobApi *api;     /* how its client is told */
+    HttpConn *conn;        /* NULL once the client is gone */
+    Request request;       /* owned; its run is the one that is computed, or comes next */
+    Completion completion; /* owned, and empty for all other APIs; request points into it */
     JobStop stop;
     bool started_sent; /* the `started` event is out */
     char correlation_id[JOB_CORRELATION_BYTES];

@@ -10,6 +10,7 @@
 #include "common/text.h"
 #include "worker/access.h"
 #include "worker/answer.h"
+#include "worker/completion_api.h"
 #include "worker/execute_api.h"
 #include "worker/health.h"
 #include "worker/job.h"
@@ -100,6 +101,7 @@ static const Route *find_route(const Worker *w, const char *path)
         {"/ready", HTTP_GET, get_ready, true, false},
         {"/execute", HTTP_POST, execute_post, false, true},
         {"/cancel", HTTP_POST, post_cancel, false, true},
+        {"/v1/completions", HTTP_POST, completion_post, false, true},
         {"/shutdown", HTTP_POST, post_shutdown, false, false},
     };
 

@@ -44,6 +44,10 @@ static JobFailure failure_of_stop(const Worker *w, JobStop why, char *text, size
         return (JobFailure){FAIL_SHUTDOWN, "worker is shutting down", false};
     case JOB_NO_MEMORY:
         return (JobFailure){FAIL_COMPUTING, "out of memory", true};
+    case JOB_TOO_LARGE:
+        return (JobFailure){FAIL_INVALID,
+                            "the answer is too large: ask for fewer prompts, choices or logprobs",
+                            false};
     default:
         return (JobFailure){FAIL_CANCELLED, cancelled_text, false};
     }

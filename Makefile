@@ -11,7 +11,7 @@ endif
 PREFIX  ?= /usr/local
 
 # Folders that go into the library, in the order of the data flow (main.c and the tests link it).
-SRC_DIRS ?= src/common src/kernels src/formats src/tokenizer src/sampling src/cache src/layers \
+SRC_DIRS ?= src/common src/kernels src/formats src/hub src/tokenizer src/sampling src/cache src/layers \
             src/layers/attention src/model src/report src/profile src/backend src/eval src/checkpoint src/compat src/http \
             src/worker src/cli
 
@@ -52,26 +52,41 @@ TEST_LDFLAGS_test_alloc := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap
 TEST_LDFLAGS_test_worker_faults := $(TEST_LDFLAGS_test_alloc),--wrap=listen,--wrap=log_line,--wrap=clock_now_ns,--wrap=clock_now_ms,--wrap=clock_cpu_ns
 TEST_LDFLAGS_test_determinism := -Wl,--wrap=kv_cache_write
 
+# The program that downloads is linked with libcurl and libcrypto, the others never are. Without their headers it is left out.
+PULL     ?= $(shell pkg-config --exists libcurl libcrypto && echo yes)
+PULL_SRC := $(wildcard src/pull/*.c)
+PULL_BIN := $(BUILD)/llorch-cpud-pull
+PULL_LIBS ?= $(shell pkg-config --libs libcurl libcrypto jansson) -lm
+
 # Fuzz targets: replay_NAME runs one over its seeds, fuzz_NAME is one with libFuzzer.
 FUZZ_NAMES := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 REPLAYS    := $(FUZZ_NAMES:%=$(BUILD)/tests/replay_%)
 FUZZERS    := $(FUZZ_NAMES:%=$(BUILD)/tests/fuzz_%)
 
-.PHONY: all check check-unit valgrind clients soak check-tree coverage faults fuzz fuzz-check fuzzers replays bench bench-save bench-compare asan ubsan sanitize clang arm64 tidy format install uninstall clean help tests
+.PHONY: all no-pull check check-unit valgrind clients soak check-tree coverage faults fuzz fuzz-check fuzzers replays bench bench-save bench-compare asan ubsan sanitize clang arm64 tidy format install uninstall clean help tests
 .DEFAULT_GOAL := all
 
-all: build/llorch-cpud ## build the program: build/llorch-cpud
+all: build/llorch-cpud $(if $(PULL),build/llorch-cpud-pull,no-pull) ## build the program: build/llorch-cpud
 
 ifeq ($(VARIANT),release)
 build/llorch-cpud: $(BIN)
 	@cp $(BIN) $@
+build/llorch-cpud-pull: $(PULL_BIN)
+	@cp $(PULL_BIN) $@
 else
-.PHONY: build/llorch-cpud
+.PHONY: build/llorch-cpud build/llorch-cpud-pull
 build/llorch-cpud: $(BIN)
+build/llorch-cpud-pull: $(PULL_BIN)
 endif
+
+no-pull:
+	@echo "llorch-cpud-pull is left out: it needs the headers of libcurl and libcrypto (libcurl4-openssl-dev, libssl-dev)"
 
 $(BIN): $(BUILD)/src/main.o $(LIB)
 	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
+
+$(PULL_BIN): $(PULL_SRC:%.c=$(BUILD)/%.o) $(LIB)
+	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(PULL_LIBS)
 
 $(LIB): $(LIB_OBJ)
 	@rm -f $@
@@ -176,7 +191,7 @@ ARM64_ROOT := build/arm64-root
 arm64: ## all C tests, built for aarch64 and run under qemu-user
 	tools/arm64_root $(ARM64_ROOT)
 	LLORCH_TEST_LIMIT=600 LLORCH_TEST_SKIP="$(ARM64_SKIP)" LLORCH_RUNNER="qemu-aarch64 -L /usr/aarch64-linux-gnu -E LD_LIBRARY_PATH=$(ARM64_ROOT)/usr/lib/aarch64-linux-gnu" \
-	$(MAKE) check VARIANT=arm64 CC=aarch64-linux-gnu-gcc DEBUG=-g1 TEST_LIBS=-lcmocka \
+	$(MAKE) check VARIANT=arm64 CC=aarch64-linux-gnu-gcc DEBUG=-g1 TEST_LIBS=-lcmocka PULL= \
 	  DEPS_CFLAGS="-isystem $(ARM64_ROOT)/usr/include -isystem $(ARM64_ROOT)/usr/include/aarch64-linux-gnu" \
 	  DEPS_LIBS="-L$(ARM64_ROOT)/usr/lib/aarch64-linux-gnu -levent_core -ljansson"
 
@@ -221,12 +236,13 @@ format: ## clang-format all C sources in place
 
 install: all ## install the program and the shipped model under PREFIX (default /usr/local)
 	install -D -m 755 build/llorch-cpud $(DESTDIR)$(PREFIX)/bin/llorch-cpud
+	$(if $(PULL),install -D -m 755 build/llorch-cpud-pull $(DESTDIR)$(PREFIX)/libexec/llorch-cpud/llorch-cpud-pull)
 	cd models/shakespeare && find . -type f -exec \
 	  install -D -m 644 {} $(DESTDIR)$(PREFIX)/share/llorch-cpud/models/shakespeare/{} \;
 
 uninstall: ## remove what install put under PREFIX
 	rm -f $(DESTDIR)$(PREFIX)/bin/llorch-cpud
-	rm -rf $(DESTDIR)$(PREFIX)/share/llorch-cpud
+	rm -rf $(DESTDIR)$(PREFIX)/share/llorch-cpud $(DESTDIR)$(PREFIX)/libexec/llorch-cpud
 
 clean: ## remove build/
 	rm -rf build
@@ -234,5 +250,5 @@ clean: ## remove build/
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 
--include $(LIB_OBJ:.o=.d) $(BUILD)/tests/stub_backend.d $(BUILD)/tests/stub_worker.d $(BUILD)/src/main.d $(TEST_BINS:=.d) $(TEST_HELP:.a=.d) \
+-include $(LIB_OBJ:.o=.d) $(BUILD)/tests/stub_backend.d $(BUILD)/tests/stub_worker.d $(BUILD)/src/main.d $(PULL_SRC:%.c=$(BUILD)/%.d) $(TEST_BINS:=.d) $(TEST_HELP:.a=.d) \
   $(BUILD)/tests/fuzz/replay.d $(FUZZ_NAMES:%=$(BUILD)/tests/fuzz/fuzz_%.d)

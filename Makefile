@@ -217,14 +217,13 @@ tidy: ## clang-tidy over src/
 format: ## clang-format all C sources in place
 	clang-format -i $$(git ls-files '*.c' '*.h' | grep -v unicode_)
 
-install: all ## install the program and the shipped model under PREFIX (default /usr/local)
-	install -D -m 755 build/llorch-cpud $(DESTDIR)$(PREFIX)/bin/llorch-cpud
-	cd models/shakespeare && find . -type f -exec \
-	  install -D -m 644 {} $(DESTDIR)$(PREFIX)/share/llorch-cpud/models/shakespeare/{} \;
+# PREFIX and DESTDIR as usual. A second install replaces the first; uninstall goes by the list that install kept.
+INSTALL_ENV = PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' BIN='$(BIN)'
+install: all ## install under PREFIX (/usr/local): program, model, man pages, completion, systemd unit, documents
+	@$(INSTALL_ENV) packaging/install install
 
 uninstall: ## remove what install put under PREFIX
-	rm -f $(DESTDIR)$(PREFIX)/bin/llorch-cpud
-	rm -rf $(DESTDIR)$(PREFIX)/share/llorch-cpud
+	@$(INSTALL_ENV) packaging/install uninstall
 
 clean: ## remove build/
 	rm -rf build

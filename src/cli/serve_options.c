@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "cli/cli.h"
+#include "cli/service_environment.h"
 #include "cli/type_option.h"
 #include "common/model_name.h"
 #include "http/client.h"
@@ -110,7 +111,8 @@ static const char help_text[] =
     "  --no-prefix-cache          compute every prompt whole: reuse nothing of the job before\n"
     "  --cpu N                    run on this processor only (any)\n"
     "  --mlock                    lock the model and all buffers in memory\n"
-    "  --core-dumps               leave core files as the system has them (none: they hold prompts)\n"
+    "  --core-dumps               leave core files as the system has them (none: they hold "
+    "prompts)\n"
     "  --log-level LEVEL          debug, info, warn, error or off (info)\n"
     "  --version, --help\n"
     "\n"
@@ -307,8 +309,27 @@ static ErrCode complete_listener(WorkerOptions *w, Err *err)
     return ERR_OK;
 }
 
+/* Where two say where to listen, one of them would be ignored in silence. */
+static ErrCode complete_inherited(WorkerOptions *w, Err *err)
+{
+    const char *flag = w->host != NULL ? "--host" : w->port != PORT_UNSET ? "--port" : NULL;
+
+    if (flag != NULL)
+        return err_set(err, ERR_USAGE,
+                       "%s: the service manager passed a listening socket (LISTEN_FDS): take away "
+                       "either the flag or the .socket unit",
+                       flag);
+    w->host = SERVE_INHERITED_HOST;
+    w->port = 0; /* PORT is not looked at */
+    return ERR_OK;
+}
+
 static ErrCode complete(ServeOptions *o, Err *err)
 {
+    if (service_environment_read(&o->worker.managed, err) != ERR_OK)
+        return err->code;
+    if (o->worker.managed.listen_fd > 0 && complete_inherited(&o->worker, err) != ERR_OK)
+        return err->code;
     if (o->worker.unix_path != NULL) {
         if (o->worker.port != PORT_UNSET)
             return err_set(err, ERR_USAGE, "--port: a Unix socket (--host %s) has none",

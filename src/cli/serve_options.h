@@ -14,6 +14,9 @@
 
 enum { SERVE_NAME_BYTES = 256, SERVE_ANY_CPU = -1 };
 
+/* In the log, when the service manager passed the socket. */
+#define SERVE_INHERITED_HOST "fd:3"
+
 typedef struct {
     WorkerOptions worker; /* load and load_ctx are the caller's to set */
     LogLevel log_level;
@@ -24,8 +27,8 @@ typedef struct {
     bool no_prefix_cache;
     int cpu; /* the one to run on; SERVE_ANY_CPU */
     bool mlock;
-    bool core_dumps; /* as the system has them; otherwise none, since they would hold prompts */
-    bool help, version;          /* asked for: everything else was not looked at */
+    bool core_dumps;    /* as the system has them; otherwise none, since they would hold prompts */
+    bool help, version; /* asked for: everything else was not looked at */
     char name[SERVE_NAME_BYTES]; /* of the model, when no --model-name gave one */
 } ServeOptions;
 

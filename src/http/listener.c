@@ -5,12 +5,15 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 enum { LISTEN_BACKLOG = 512 };
@@ -20,6 +23,7 @@ typedef union {
     struct sockaddr_storage room;
     struct sockaddr_in v4;
     struct sockaddr_in6 v6;
+    struct sockaddr_un local;
 } Address;
 
 /* Numbers only: no resolver runs. */
@@ -122,6 +126,45 @@ ErrCode listener_open_unix(HttpListener *l, const char *path, mode_t mode, Err *
     return code;
 }
 
+static int option_of(int fd, int option)
+{
+    int value = -1;
+    socklen_t len = sizeof value;
+
+    return getsockopt(fd, SOL_SOCKET, option, &value, &len) == 0 ? value : -1;
+}
+
+/* What is wrong with it, or NULL. */
+static const char *problem_of(int fd)
+{
+    const int type = option_of(fd, SO_TYPE);
+
+    if (type < 0)
+        return errno == ENOTSOCK ? "it is not a socket" : strerror(errno);
+    const int family = option_of(fd, SO_DOMAIN);
+    if (type != SOCK_STREAM || (family != AF_INET && family != AF_INET6 && family != AF_UNIX))
+        return "it is neither a TCP nor a Unix stream socket";
+    if (option_of(fd, SO_ACCEPTCONN) != 1)
+        return "the socket does not listen";
+    return NULL;
+}
+
+ErrCode listener_open_inherited(HttpListener *l, int fd, Err *err)
+{
+    const char *problem = problem_of(fd);
+    int port = 0;
+
+    if (problem == NULL && option_of(fd, SO_DOMAIN) != AF_UNIX && (port = bound_port(fd)) <= 0)
+        problem = "it has no port";
+    if (problem == NULL && (fcntl(fd, F_SETFD, FD_CLOEXEC) != 0 ||
+                            fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) != 0))
+        problem = strerror(errno);
+    if (problem != NULL)
+        return err_set(err, ERR_IO, "Failed to listen on descriptor %d: %s", fd, problem);
+    *l = (HttpListener){.fd = fd, .port = port, .socket.lock_fd = -1};
+    return ERR_OK;
+}
+
 void listener_close(HttpListener *l)
 {
     unix_socket_remove(&l->socket);
@@ -177,4 +220,19 @@ void listener_uri(const HttpListener *l, char out[LISTENER_URI_BYTES])
         snprintf(out, LISTENER_URI_BYTES, "http://[%.*s%s%s]:%d", (int)n, host,
                  host[n] != '\0' ? "%25" : "", host[n] != '\0' ? host + n + 1 : "", l->port);
     }
+}
+
+void listener_name(const HttpListener *l, char out[LISTENER_NAME_BYTES])
+{
+    Address a;
+    socklen_t len = sizeof a;
+    const size_t before = offsetof(struct sockaddr_un, sun_path);
+
+    listener_uri(l, out);
+    if (out[0] != '\0' || l->fd < 0 || getsockname(l->fd, &a.any, &len) != 0 || len <= before)
+        return;
+    const bool abstract = a.local.sun_path[0] == '\0';
+    const int n = (int)strnlen(a.local.sun_path + abstract, len - before - abstract);
+    snprintf(out, LISTENER_NAME_BYTES, "unix:%s%.*s", abstract ? "@" : "", n,
+             a.local.sun_path + abstract);
 }

@@ -317,9 +317,10 @@ HttpConn *http_server_adopt(HttpServer *s, int fd)
     return conn_new(s, fd);
 }
 
-/* Watches the listener that was just opened. */
-static ErrCode begin_accepting(HttpServer *s, Err *err)
+ErrCode http_server_accept(HttpServer *s, Err *err)
 {
+    if (s->accept_event != NULL || s->listener.fd < 0)
+        return ERR_OK;
     s->accept_event = event_new(s->base, s->listener.fd, EV_READ | EV_PERSIST, on_accept, s);
     if (s->accept_event != NULL && event_add(s->accept_event, NULL) == 0)
         return ERR_OK;
@@ -340,7 +341,7 @@ ErrCode http_server_listen(HttpServer *s, const char *host, int port, Err *err)
 
     if (code == ERR_OK)
         code = listener_open_tcp(&s->listener, host, port, err);
-    return code == ERR_OK ? begin_accepting(s, err) : code;
+    return code == ERR_OK ? http_server_accept(s, err) : code;
 }
 
 ErrCode http_server_listen_unix(HttpServer *s, const char *path, mode_t mode, Err *err)
@@ -349,7 +350,14 @@ ErrCode http_server_listen_unix(HttpServer *s, const char *path, mode_t mode, Er
 
     if (code == ERR_OK)
         code = listener_open_unix(&s->listener, path, mode, err);
-    return code == ERR_OK ? begin_accepting(s, err) : code;
+    return code == ERR_OK ? http_server_accept(s, err) : code;
+}
+
+ErrCode http_server_listen_inherited(HttpServer *s, int fd, Err *err)
+{
+    const ErrCode code = check_not_listening(s, err);
+
+    return code == ERR_OK ? listener_open_inherited(&s->listener, fd, err) : code;
 }
 
 bool http_server_is_public(const HttpServer *s)
@@ -360,6 +368,11 @@ bool http_server_is_public(const HttpServer *s)
 void http_server_uri(const HttpServer *s, char out[LISTENER_URI_BYTES])
 {
     listener_uri(&s->listener, out);
+}
+
+void http_server_name(const HttpServer *s, char out[LISTENER_NAME_BYTES])
+{
+    listener_name(&s->listener, out);
 }
 
 int http_server_port(const HttpServer *s)

@@ -96,13 +96,21 @@ ErrCode http_server_listen(HttpServer *s, const char *host, int port, Err *err) 
 /* The same on a Unix socket, instead: see http/unix_socket.h. */
 ErrCode http_server_listen_unix(HttpServer *s, const char *path, mode_t mode, Err *err) ERR_CHECK;
 
+/* The same on a socket that a parent process opened (see listener_open_inherited), but nobody is
+ * taken in before http_server_accept: until then connections wait in the kernel. */
+ErrCode http_server_listen_inherited(HttpServer *s, int fd, Err *err) ERR_CHECK;
+
+/* Again, or without a listener: no effect. Errors: ERR_MEMORY; the server then listens no more. */
+ErrCode http_server_accept(HttpServer *s, Err *err) ERR_CHECK;
+
 int http_server_port(const HttpServer *s); /* 0: a Unix socket */
 
 /* Whether other machines can reach it: neither a loopback address nor a Unix socket. */
 bool http_server_is_public(const HttpServer *s);
 
-/* See listener_uri. */
+/* See listener_uri and listener_name. */
 void http_server_uri(const HttpServer *s, char out[LISTENER_URI_BYTES]);
+void http_server_name(const HttpServer *s, char out[LISTENER_NAME_BYTES]);
 
 /* Stops accepting and removes a Unix socket; open connections live on. */
 void http_server_stop_accepting(HttpServer *s);

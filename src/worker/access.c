@@ -37,23 +37,55 @@ ErrCode access_load_keys(Worker *w, Err *err)
     return ERR_OK;
 }
 
+static ErrCode open_listener(Worker *w, Err *err)
+{
+    const WorkerOptions *o = w->options;
+
+    if (o->managed.listen_fd > 0)
+        return http_server_listen_inherited(w->server, o->managed.listen_fd, err);
+    if (o->unix_path != NULL)
+        return http_server_listen_unix(w->server, o->unix_path, (mode_t)o->unix_mode, err);
+    return http_server_listen(w->server, o->host, o->port, err);
+}
+
+/* What only the socket says: its address. */
+static ErrCode check_inherited(const Worker *w, Err *err)
+{
+    const WorkerOptions *o = w->options;
+    char name[LISTENER_NAME_BYTES];
+
+    http_server_name(w->server, name);
+    if (w->port == 0 && o->callback_url != NULL && o->uri == NULL)
+        return err_set(err, ERR_USAGE,
+                       "%s: no address for the callback follows from the socket, add --uri", name);
+    log_line(LOG_INFO, "Listening on a socket of the service manager", "s:address", name, "s:name",
+             o->managed.listen_name, NULL);
+    return ERR_OK;
+}
+
 ErrCode access_listen(Worker *w, Err *err)
 {
     const WorkerOptions *o = w->options;
-    const ErrCode code =
-        o->unix_path != NULL
-            ? http_server_listen_unix(w->server, o->unix_path, (mode_t)o->unix_mode, err)
-            : http_server_listen(w->server, o->host, o->port, err);
 
-    if (code != ERR_OK)
-        return code;
+    if (open_listener(w, err) != ERR_OK)
+        return err->code;
     w->port = http_server_port(w->server);
+    if (o->managed.listen_fd > 0 && check_inherited(w, err) != ERR_OK)
+        return err->code;
     if (http_server_is_public(w->server) && w->keys == NULL)
         log_line(LOG_WARN,
                  "Listening on a public address without an API key: everybody who reaches it can "
                  "use this worker (see --api-key-file and --host)",
                  "s:host", o->host, "i:port", (long long)w->port, NULL);
     return ERR_OK;
+}
+
+const char *access_listen_hint(const Worker *w)
+{
+    return w->options->managed.listen_fd > 0
+               ? "expected one listening stream socket from the service manager; see ListenStream= "
+                 "and Accept=no in the .socket unit"
+               : "another process may listen there; see --port and --host";
 }
 
 const char *access_refusal(const Worker *w, const char *authorization)

@@ -16,6 +16,9 @@ ErrCode access_load_keys(Worker *w, Err *err) ERR_CHECK;
  */
 ErrCode access_listen(Worker *w, Err *err) ERR_CHECK;
 
+/* What a failure of access_listen may come from, for the log; a constant. */
+const char *access_listen_hint(const Worker *w);
+
 /* NULL: a request with this Authorization header (NULL: none) may use what needs a key; else why
  * not, a constant. */
 const char *access_refusal(const Worker *w, const char *authorization);

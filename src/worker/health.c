@@ -57,7 +57,7 @@ void health_body(const Worker *w, JsonBuf *out)
                     (clock_now_ms() - w->start_ms) / UINT64_C(1000));
     add_string(out, "worker_id", w->options->worker_id);
     add_string(out, "state", health_state(w));
-    add_int(out, "port", w->options->unix_path == NULL ? &w->port : NULL);
+    add_int(out, "port", w->port > 0 ? &w->port : NULL);
     json_buf_printf(out, "}");
 }
 

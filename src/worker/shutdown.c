@@ -11,6 +11,7 @@
 #include "common/log.h"
 #include "http/server.h"
 #include "worker/runner.h"
+#include "worker/service_manager.h"
 
 static const char *signal_name(int number)
 {
@@ -91,7 +92,10 @@ void shutdown_drain(Worker *w, const char *why)
     w->callback = NULL;
     while (w->jobs.first != NULL)
         runner_drop_waiting(w, w->jobs.first, JOB_SHUTDOWN);
+    if (w->options->managed.listen_fd > 0)
+        http_server_stop_accepting(w->server); /* who comes now waits for the next worker */
     worker_arm_tick(w);
+    service_manager_update(w);
 }
 
 void shutdown_fail(Worker *w, const char *why)
@@ -125,5 +129,11 @@ bool shutdown_complete(Worker *w)
             log_line(LOG_WARN, "Shutdown error: clients had unread data at the deadline", NULL);
         return true;
     }
-    return w->jobs.n_jobs == 0 && !http_server_has_pending(w->server);
+    if (w->jobs.n_jobs > 0 || http_server_has_pending(w->server))
+        return false;
+    /* Requests that came with the signal are answered, too, not reset. */
+    if (!w->looked_again)
+        worker_service(w);
+    w->looked_again = true;
+    return !http_server_has_pending(w->server);
 }

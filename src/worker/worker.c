@@ -14,6 +14,7 @@
 #include "worker/access.h"
 #include "worker/routes.h"
 #include "worker/runner.h"
+#include "worker/service_manager.h"
 #include "worker/shutdown.h"
 #include "worker/worker_internal.h"
 
@@ -49,6 +50,7 @@ static void on_tick(evutil_socket_t fd, short what, void *ctx)
     runner_tick(w);
     shutdown_tick(w);
     worker_arm_tick(w);
+    service_manager_update(w);
 }
 
 void worker_arm_tick(Worker *w)
@@ -159,7 +161,7 @@ static ErrCode open_all(Worker *w, Err *err)
     w->base = new_base();
     if (w->base == NULL)
         return err_set(err, ERR_INTERNAL, "Server runtime error: cannot create the event loop");
-    if (shutdown_ignore_signals(err) != ERR_OK)
+    if (shutdown_ignore_signals(err) != ERR_OK || service_manager_open(w, err) != ERR_OK)
         return err->code;
     if (!job_queue_plan(&total, o->queue_limit))
         return err_set(err, ERR_MEMORY, "job queue: too large");
@@ -195,15 +197,15 @@ static const char *failure_name(ErrCode code, const char *what)
 static void start_failed(Worker *w, const Err *err, const char *what)
 {
     w->exit_now = true;
-    if (err->code == ERR_CANCELLED) /* only a load can be */
+    if (err->code == ERR_CANCELLED) { /* only a load can be */
+        service_manager_update(w);
         return;
+    }
     w->exit_code = err->code == ERR_USAGE ? 2 : 1;
     const char *name = failure_name(err->code, what);
     log_line(LOG_ERROR, err->msg, "s:code", name, "s:model", w->options->model_path, "s:hint",
-             strcmp(name, "BIND_FAILED") == 0
-                 ? "another process may listen there; see --port and --host"
-                 : NULL,
-             NULL);
+             strcmp(name, "BIND_FAILED") == 0 ? access_listen_hint(w) : NULL, NULL);
+    service_manager_failed(w, err->msg);
 }
 
 static void notify(Worker *w)
@@ -232,9 +234,12 @@ static void load_and_notify(Worker *w)
 
     log_line(LOG_INFO, "Loading model...", "s:model", o->model_path, "i:port", (long long)w->port,
              NULL);
+    service_manager_update(w);
     w->backend = o->load(o->load_ctx, on_progress, w, &err);
     if (w->backend == NULL)
         start_failed(w, &err, "MODEL_LOAD_FAILED");
+    else if (http_server_accept(w->server, &err) != ERR_OK)
+        start_failed(w, &err, "BIND_FAILED");
     if (w->exit_now)
         return;
     w->phase = WORKER_SERVING;
@@ -243,6 +248,7 @@ static void load_and_notify(Worker *w)
     log_line(LOG_INFO, "Worker ready, starting HTTP server", "s:model",
              w->backend->ops->info(w->backend)->model_name, "s:host", o->host, "i:port",
              (long long)w->port, "i:load_ms", (long long)(clock_now_ms() - begin_ms), NULL);
+    service_manager_update(w);
     notify(w);
 }
 
@@ -292,6 +298,7 @@ static void close_all(Worker *w)
         w->backend->ops->free(w->backend);
     if (w->tick != NULL)
         event_free(w->tick);
+    service_manager_close(w);
     shutdown_free_signals(w);
     if (w->base != NULL)
         event_base_free(w->base);
@@ -302,7 +309,7 @@ static void close_all(Worker *w)
 
 int worker_run(const WorkerOptions *options)
 {
-    Worker w = {.options = options, .start_ms = clock_now_ms()};
+    Worker w = {.options = options, .start_ms = clock_now_ms(), .manager.socket.fd = -1};
     Err err = {.code = ERR_OK};
 
     log_line(LOG_INFO, "CPU worker starting", "s:model", options->model_path, "s:host",

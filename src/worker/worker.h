@@ -31,16 +31,25 @@ enum {
 typedef Backend *(*WorkerLoad)(void *ctx, bool (*progress)(void *progress_ctx, double fraction),
                                void *progress_ctx, Err *err);
 
+/* What a service manager such as systemd hands over in the environment. */
+typedef struct {
+    const char *notify_socket; /* NOTIFY_SOCKET; NULL: nobody is to be told */
+    const char *watchdog_usec; /* WATCHDOG_USEC; NULL: no signs of life are awaited */
+    int listen_fd;             /* a listening socket, used instead of host and port; 0: none */
+    const char *listen_name;   /* its name, for the log; NULL: none */
+} WorkerManaged;
+
 typedef struct {
     const char *worker_id;
     const char *model_name;   /* for /health while the model loads; later the backend says */
     const char *model_path;   /* for the log */
-    const char *host;         /* as it was given; with unix_path for the log only */
+    const char *host;         /* as it was given; with unix_path or listen_fd for the log only */
     int port;                 /* 0: chosen by the kernel */
     const char *unix_path;    /* NULL: TCP. With a callback uri must be set as well */
     unsigned unix_mode;       /* of the socket file */
     const char *api_key_file; /* NULL: no request needs a key */
-    const char *uri;          /* base address in the callback; NULL: see http_server_uri */
+    const char *uri;          /* base address in the callback; NULL: see http_server_uri, and with a
+                                 Unix socket that was inherited a usage error */
     const char *callback_url; /* NULL: standalone */
     bool callback_minimal;
     int callback_retries;
@@ -48,6 +57,7 @@ typedef struct {
     int inference_timeout_sec;
     bool defer_headers;
     bool enable_shutdown;
+    WorkerManaged managed;
     int keep_alive_ms; /* silence after which a stream gets a comment */
     HttpLimits limits;
     WorkerLoad load;

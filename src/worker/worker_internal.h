@@ -16,13 +16,14 @@
 #include "http/server.h"
 #include "worker/callback.h"
 #include "worker/job.h"
+#include "worker/service_manager.h"
 #include "worker/worker.h"
 
 enum { WORKER_PUMP_GAP_NS = 1000000 }; /* between two looks at the sockets */
 
 typedef enum { WORKER_STARTING, WORKER_SERVING, WORKER_DRAINING } WorkerPhase;
 
-typedef struct {
+typedef struct Worker {
     const WorkerOptions *options;
     Arena arena; /* the job slots */
     struct event_base *base;
@@ -32,6 +33,7 @@ typedef struct {
     HttpServer *server;
     Backend *backend;   /* NULL while starting */
     Callback *callback; /* NULL: standalone or test mode */
+    ServiceManager manager;
     JobQueue jobs;
     JsonBuf scratch; /* event texts; empty between uses */
     WorkerPhase phase;
@@ -44,6 +46,7 @@ typedef struct {
     uint64_t pump_debt_ns; /* computing time owed since then */
     uint64_t drain_ms;     /* when draining began */
     uint64_t cancel_ms;    /* when its time was up; 0: not yet */
+    bool looked_again;     /* at the sockets, after everything was done */
     int n_signals;
     bool exit_now; /* leave at once, nothing is flushed */
     int exit_code;

@@ -57,7 +57,7 @@ FUZZ_NAMES := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 REPLAYS    := $(FUZZ_NAMES:%=$(BUILD)/tests/replay_%)
 FUZZERS    := $(FUZZ_NAMES:%=$(BUILD)/tests/fuzz_%)
 
-.PHONY: all check check-unit valgrind clients soak check-tree coverage faults fuzz fuzz-check fuzzers replays bench bench-save bench-compare asan ubsan sanitize clang arm64 tidy format install uninstall clean help tests
+.PHONY: all check check-unit valgrind clients soak check-tree coverage faults fuzz fuzz-check fuzzers replays bench bench-save bench-compare asan ubsan sanitize clang arm64 tidy format install uninstall deb clean help tests
 .DEFAULT_GOAL := all
 
 all: build/llorch-cpud ## build the program: build/llorch-cpud
@@ -224,6 +224,11 @@ install: all ## install under PREFIX (/usr/local): program, model, man pages, co
 
 uninstall: ## remove what install put under PREFIX
 	@$(INSTALL_ENV) packaging/install uninstall
+
+# DEB_VERSION, DEBFULLNAME, DEBEMAIL, SOURCE_DATE_EPOCH: see packaging/make_deb.
+DEB_VERSION ?= $(VERSION)-1
+deb: all ## a Debian package of the same, build/llorch-cpud_VERSION-1_ARCHITECTURE.deb
+	@VERSION='$(DEB_VERSION)' BIN='$(BIN)' packaging/make_deb
 
 clean: ## remove build/
 	rm -rf build

@@ -3,8 +3,9 @@
 installed works from where it is.
 """
 # Runs beside others: nothing here measures time.
+import atexit
+import functools
 import glob
-import json
 import os
 import pty
 import re
@@ -182,19 +183,17 @@ def make(target, destination, prefix="/usr/local"):
 
 
 class Installed:
-    """A folder into which everything was installed."""
+    """A folder into which everything was installed, until this test ends."""
 
     def __init__(self):
         self.folder = tempfile.mkdtemp()
+        atexit.register(shutil.rmtree, self.folder)
         self.prefix = self.folder + "/usr/local"
         make("install", self.folder)
         self.env = clean_environment({"PATH": self.prefix + "/bin:" + os.environ["PATH"]})
 
-    def __enter__(self):
-        return self
 
-    def __exit__(self, *_):
-        shutil.rmtree(self.folder)
+installed = functools.lru_cache(Installed)  # one is enough for those that only look
 
 
 @suite.test
@@ -264,19 +263,19 @@ def a_prefix_that_would_break_unit_files_is_refused():
 
 @suite.test
 def what_is_installed_is_found():
-    with Installed() as it:
-        has(output("llorch-cpud", "info", env=it.env, cwd="/"), "shakespeare")
-        docs = os.path.join(it.prefix, "share/doc/llorch-cpud")
-        for path in ("README.md", "LICENSE", "docs/contract.md", "docs/install.md", "examples/systemd/llorch-cpud.env"):
-            check(os.path.exists(os.path.join(docs, path)), path)
-        check(not os.path.exists(docs + "/docs/man"), "sources of the pages among the documents")
-        for folder in os.listdir(os.path.join(ROOT, "deploy")):
-            check(os.path.isdir(os.path.join(docs, "examples", folder)), "deploy/%s is no example" % folder)
-        if not shutil.which("man"):
-            raise Skip("man is not installed")
-        for command in ["", *commands()]:
-            name = os.path.basename(page_of(command))[:-2]
-            equal(output("man", "-M", it.prefix + "/share/man", "-w", name).strip(), it.prefix + "/share/man/man1/%s.1" % name)
+    it = installed()
+    has(output("llorch-cpud", "info", env=it.env, cwd="/"), "shakespeare")
+    docs = os.path.join(it.prefix, "share/doc/llorch-cpud")
+    for path in ("README.md", "LICENSE", "docs/contract.md", "docs/install.md", "examples/systemd/worker.env"):
+        check(os.path.exists(os.path.join(docs, path)), path)
+    check(not os.path.exists(docs + "/docs/man"), "sources of the pages among the documents")
+    for folder in os.listdir(os.path.join(ROOT, "deploy")):
+        check(os.path.isdir(os.path.join(docs, "examples", folder)), "deploy/%s is no example" % folder)
+    if not shutil.which("man"):
+        raise Skip("man is not installed")
+    pages = [os.path.basename(page_of(command))[:-2] for command in ["", *commands()]]
+    equal(output("man", "-M", it.prefix + "/share/man", "-w", *pages).split(),
+          [it.prefix + "/share/man/man1/%s.1" % page for page in pages])
 
 
 # --- examples of the pages ---
@@ -305,7 +304,8 @@ def wait_ready(port, limit=LIMIT * SLOW):
 @suite.test
 def examples_of_the_pages_run():
     ran = 0
-    with Installed() as it, tempfile.TemporaryDirectory() as folder:
+    it = installed()
+    with tempfile.TemporaryDirectory() as folder:
         shutil.copy(os.path.join(ROOT, "tests", "data", "hamlet.txt"), os.path.join(folder, "play.txt"))
         for path in sorted(glob.glob(MANUAL + "/*.1")):
             port = free_port()
@@ -322,8 +322,9 @@ def examples_of_the_pages_run():
                     elif command.startswith("curl ") and not shutil.which("curl"):
                         continue
                     else:
-                        check(output("sh", "-c", command.replace("curl ", "curl -sSf "), cwd=folder, env=it.env).strip(),
-                              command + " prints nothing")
+                        there = set(os.listdir(folder))
+                        said = output("sh", "-c", command.replace("curl ", "curl -sSf "), cwd=folder, env=it.env)
+                        check(said.strip() or set(os.listdir(folder)) != there, command + " does nothing that can be seen")
                     ran += 1
             finally:
                 for server in servers:
@@ -335,7 +336,7 @@ def examples_of_the_pages_run():
 # --- completion ---
 
 DRIVE = r"""
-while IFS= read -r COMP_LINE && read -r -d '' words; do
+while IFS= read -r COMP_LINE && IFS= read -r -d '' words; do
     mapfile -t COMP_WORDS <<<"$words"
     COMP_CWORD=$((${#COMP_WORDS[@]} - 1)) COMP_POINT=${#COMP_LINE}
     _llorch_cpud || exit 1
@@ -421,9 +422,8 @@ def models_of_the_cache_are_offered():
     with tempfile.TemporaryDirectory() as hub:
         for name in ("models--openai-community--gpt2", "models--distilgpt2", "datasets--openai--x", "models--openai--torn"):
             os.makedirs(os.path.join(hub, name, "snapshots" if "torn" not in name else "blobs"))
-        for env in ({"HF_HUB_CACHE": hub},):
-            equal(complete(["llorch-cpud generate --model openai", "llorch-cpud serve --model d"], env=env, cwd=hub),
-                  [["openai-community/gpt2"], ["datasets--openai--x", "distilgpt2"]])
+        equal(complete(["llorch-cpud generate --model openai", "llorch-cpud serve --model d"], env={"HF_HUB_CACHE": hub}, cwd=hub),
+              [["openai-community/gpt2"], ["datasets--openai--x", "distilgpt2"]])
 
 
 @suite.test
@@ -431,9 +431,8 @@ def the_bash_completion_package_loads_the_file():
     loader = "/usr/share/bash-completion/bash_completion"
     if not os.path.exists(loader):
         raise Skip("bash-completion is not installed")
-    with Installed() as it:
-        load = "export XDG_DATA_DIRS='%s/share'\nsource %s\n_completion_loader llorch-cpud" % (it.prefix, loader)
-        equal(complete(["llorch-cpud tok"], before=load), [["tokenize"]])
+    load = "export XDG_DATA_DIRS='%s/share'\nsource %s\n_completion_loader llorch-cpud" % (installed().prefix, loader)
+    equal(complete(["llorch-cpud tok"], before=load), [["tokenize"]])
 
 
 @suite.test

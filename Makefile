@@ -63,7 +63,7 @@ FUZZ_NAMES := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 REPLAYS    := $(FUZZ_NAMES:%=$(BUILD)/tests/replay_%)
 FUZZERS    := $(FUZZ_NAMES:%=$(BUILD)/tests/fuzz_%)
 
-.PHONY: all no-pull check check-unit valgrind clients soak check-tree coverage faults fuzz fuzz-check fuzzers replays bench bench-save bench-compare asan ubsan sanitize clang arm64 tidy format install uninstall clean help tests
+.PHONY: all no-pull check check-unit valgrind clients soak check-tree coverage faults fuzz fuzz-check fuzzers replays bench bench-save bench-compare asan ubsan sanitize clang arm64 tidy format install uninstall deb clean help tests
 .DEFAULT_GOAL := all
 
 all: build/llorch-cpud $(if $(PULL),build/llorch-cpud-pull,no-pull) ## build the program: build/llorch-cpud
@@ -234,15 +234,18 @@ tidy: ## clang-tidy over src/
 format: ## clang-format all C sources in place
 	clang-format -i $$(git ls-files '*.c' '*.h' | grep -v unicode_)
 
-install: all ## install the program and the shipped model under PREFIX (default /usr/local)
-	install -D -m 755 build/llorch-cpud $(DESTDIR)$(PREFIX)/bin/llorch-cpud
-	$(if $(PULL),install -D -m 755 build/llorch-cpud-pull $(DESTDIR)$(PREFIX)/libexec/llorch-cpud/llorch-cpud-pull)
-	cd models/shakespeare && find . -type f -exec \
-	  install -D -m 644 {} $(DESTDIR)$(PREFIX)/share/llorch-cpud/models/shakespeare/{} \;
+# PREFIX and DESTDIR as usual. A second install replaces the first; uninstall goes by the list that install kept.
+INSTALL_ENV = PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' BIN='$(BIN)'
+install: all ## install under PREFIX (/usr/local): program, model, man pages, completion, systemd unit, documents
+	@$(INSTALL_ENV) packaging/install install
 
 uninstall: ## remove what install put under PREFIX
-	rm -f $(DESTDIR)$(PREFIX)/bin/llorch-cpud
-	rm -rf $(DESTDIR)$(PREFIX)/share/llorch-cpud $(DESTDIR)$(PREFIX)/libexec/llorch-cpud
+	@$(INSTALL_ENV) packaging/install uninstall
+
+# DEB_VERSION, DEBFULLNAME, DEBEMAIL, SOURCE_DATE_EPOCH: see packaging/make_deb.
+DEB_VERSION ?= $(VERSION)-1
+deb: all ## a Debian package of the same, build/llorch-cpud_VERSION-1_ARCHITECTURE.deb
+	@VERSION='$(DEB_VERSION)' BIN='$(BIN)' packaging/make_deb
 
 clean: ## remove build/
 	rm -rf build

@@ -35,13 +35,13 @@ KEY = "a-key-of-this-test"
 class Fleet:
     """One scripts/fleet; what it prints is kept."""
 
-    def __init__(self, n, *args, program=STUB, model=PACKED, prefix=(), ready=True):
+    def __init__(self, n, *args, program=STUB, model=PACKED, prefix=(), ready=True, env=None):
         self.port = free_port()
         self.temporary = tempfile.mkdtemp(dir=FOLDER)
         self.lines, self.errors = [], []
         self._changed = threading.Condition()
         command = [*prefix, FLEET, str(n), "--program", program, "--model", model, "--port", str(self.port), *args]
-        self.process = subprocess.Popen(command, env=clean_environment({"TMPDIR": self.temporary}), cwd=ROOT,
+        self.process = subprocess.Popen(command, env=clean_environment(dict({"TMPDIR": self.temporary}, **(env or {}))), cwd=ROOT,
                                         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         self._readers = [threading.Thread(target=self._read, args=pair, daemon=True)
                          for pair in ((self.process.stdout, self.lines), (self.process.stderr, self.errors))]
@@ -343,7 +343,7 @@ def leave(stream, how):
 
 @suite.test
 def a_client_that_leaves_frees_its_worker():
-    """Both workers are taken; who waits gets its token when one is free. In a prompt, while streaming."""
+    """Both workers are taken; who waits gets its token when one is free."""
     f, most = two(), []
     other = f.start(**ENDLESS)
     for how in ("FIN", "close", "RST"):
@@ -418,7 +418,7 @@ def a_killed_worker_cuts_only_its_own_stream():
 def a_worker_killed_in_a_prompt_is_replaced_by_the_other():
     f = two()
     for n in (1, 2):
-        stream = f.execute(prompt="prompt=300 tokens=2")
+        stream = f.execute(prompt="prompt=300 tokens=2 " + (n - 1) * 20000 * "x")  # more than HAProxy's usual buffer
         check(stream.silent_for(0.1), "no headers before the first token")
         count = [len(f.starts(i)) for i in (1, 2)]
         busy = [i for i in (1, 2) if f.get("/worker/%d/health" % i)[1]["state"] == "busy"]
@@ -693,6 +693,19 @@ def a_model_that_is_not_packed_is_packed_once():
     with Fleet(2, "--type", "q8_0", "--host", "::1" if socket.has_ipv6 and os.path.exists("/proc/net/if_inet6") else "127.0.0.1",
                "--metrics-port", str(free_port()), "--", "--max-context", "32", program=BIN, model=TINY) as f:
         equal(sum("packed" in line for line in f.lines), 1)
+
+
+@suite.test
+def silence_is_no_error_until_its_limit():
+    """All times a hundredth: a prompt of 1.5 s stands for one of 150 s, longer than the client's limit, 60."""
+    path = os.path.join(FOLDER, "hundredth.cfg")
+    with open(CONFIG, encoding="utf-8") as file, open(path, "w", encoding="utf-8") as out:
+        out.write(re.sub(r"^(    timeout (?:client|server|queue) +)(\d+)s", r"\g<1>\g<2>0ms", file.read(), flags=re.MULTILINE))
+    with Fleet(1, "--config", path, env={"STUB_KEEP_ALIVE_MS": 100}) as f:
+        streams = [f.execute(prompt="prompt=1200 tokens=1"), f.execute(prompt="tokens=2 delay=900")]
+        for s in streams:
+            check_order(s.collect())
+        check(len(streams[1].comments) > 5, "no comments")
 
 
 reason = prepare()

@@ -47,6 +47,17 @@ static void queue(HttpConn *c, const char *data, size_t n)
     c->n_queued += c->broken ? 0 : n;
 }
 
+/* Without a copy. */
+static void queue_constant(HttpConn *c, const char *data, size_t n)
+{
+    struct evbuffer *out = bufferevent_get_output(c->bev);
+
+    if (c->broken || n == 0)
+        return;
+    check_queued(c, evbuffer_add_reference(out, data, n, NULL, NULL) == 0);
+    c->n_queued += c->broken ? 0 : n;
+}
+
 static void queue_head(HttpConn *c, const ResponseHead *head)
 {
     const size_t before = pending_output(c);
@@ -99,8 +110,10 @@ static void finish_answer(HttpConn *c)
         server_kick(c);
 }
 
-static void answer(HttpConn *c, int status, const char *content_type, const char *extra_headers,
-                   const char *body, size_t n_body)
+typedef void (*QueueBody)(HttpConn *c, const char *data, size_t n);
+
+static void answer_by(HttpConn *c, int status, const char *content_type, const char *extra_headers,
+                      const char *body, size_t n_body, QueueBody queue_body)
 {
     const ResponseHead head = {.status = status,
                                .content_type = content_type,
@@ -110,9 +123,15 @@ static void answer(HttpConn *c, int status, const char *content_type, const char
                                .n_body = n_body};
 
     queue_head(c, &head);
-    if (!c->is_head && status != 204)
-        queue(c, body, n_body);
+    if (!c->is_head && status != 204 && status != 304)
+        queue_body(c, body, n_body);
     finish_answer(c);
+}
+
+static void answer(HttpConn *c, int status, const char *content_type, const char *extra_headers,
+                   const char *body, size_t n_body)
+{
+    answer_by(c, status, content_type, extra_headers, body, n_body, queue);
 }
 
 /* What the answer needs to know of the request, also of one that was refused half-way. */
@@ -180,6 +199,7 @@ static HttpRequest begin_handling(HttpConn *c)
                          .correlation_id = c->correlation_id,
                          .content_type = parsed->content_type,
                          .content_encoding = parsed->content_encoding,
+                         .if_none_match = parsed->if_none_match,
                          .body = parsed->body,
                          .n_body = parsed->n_body};
 }
@@ -476,6 +496,13 @@ void http_respond(HttpConn *c, int status, const char *content_type, const char 
 {
     if (c->state == CONN_HANDLING && !c->stream_begun)
         answer(c, status, content_type, extra_headers, body, n_body);
+}
+
+void http_respond_constant(HttpConn *c, int status, const char *content_type,
+                           const char *extra_headers, const char *body, size_t n_body)
+{
+    if (c->state == CONN_HANDLING && !c->stream_begun)
+        answer_by(c, status, content_type, extra_headers, body, n_body, queue_constant);
 }
 
 void http_stream_begin(HttpConn *c)

@@ -11,6 +11,7 @@
 #include "common/clock.h"
 #include "common/text.h"
 #include "worker/access.h"
+#include "worker/front_page.h"
 #include "worker/health.h"
 #include "worker/job.h"
 #include "worker/job_stream.h"
@@ -183,25 +184,42 @@ static void post_shutdown(Worker *w, HttpConn *conn, const HttpRequest *request)
         shutdown_drain(w, "POST /shutdown");
 }
 
+static void get_page(Worker *w, HttpConn *conn, const HttpRequest *request)
+{
+    (void)w;
+    front_page_answer(conn, request);
+}
+
 typedef struct {
     const char *path;
     HttpMethod method;
     void (*answer)(Worker *w, HttpConn *conn, const HttpRequest *request);
-    bool is_open; /* needs no API key: what watches a worker holds none */
+    bool is_open; /* needs no API key: what watches a worker holds none, and the page asks for it */
 } Route;
+
+/* What an option turns on or off is as unknown as any other path when it is off. */
+static bool is_served(const Worker *w, const Route *route)
+{
+    if (route->answer == post_shutdown)
+        return w->options->enable_shutdown;
+    return route->answer != get_page || !w->options->no_ui;
+}
 
 static const Route *find_route(const Worker *w, const char *path)
 {
     static const Route routes[] = {
-        {"/health", HTTP_GET, get_health, true},    {"/live", HTTP_GET, get_live, true},
-        {"/ready", HTTP_GET, get_ready, true},      {"/execute", HTTP_POST, post_execute, false},
-        {"/cancel", HTTP_POST, post_cancel, false}, {"/shutdown", HTTP_POST, post_shutdown, false},
+        {"/health", HTTP_GET, get_health, true},
+        {"/live", HTTP_GET, get_live, true},
+        {"/ready", HTTP_GET, get_ready, true},
+        {"/execute", HTTP_POST, post_execute, false},
+        {"/cancel", HTTP_POST, post_cancel, false},
+        {"/shutdown", HTTP_POST, post_shutdown, false},
+        {"/", HTTP_GET, get_page, true},
     };
 
     for (size_t i = 0; i < sizeof routes / sizeof *routes; i++)
         if (strcmp(path, routes[i].path) == 0)
-            return routes[i].answer == post_shutdown && !w->options->enable_shutdown ? NULL
-                                                                                     : &routes[i];
+            return is_served(w, &routes[i]) ? &routes[i] : NULL;
     return NULL;
 }
 

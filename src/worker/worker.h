@@ -48,6 +48,7 @@ typedef struct {
     int inference_timeout_sec;
     bool defer_headers;
     bool enable_shutdown;
+    bool no_ui;        /* GET / is not answered */
     int keep_alive_ms; /* silence after which a stream gets a comment */
     HttpLimits limits;
     WorkerLoad load;

@@ -1,6 +1,7 @@
 // The request as a command or a program: what is copied sends exactly what is set. Keys are never written into it.
 
 let language = 'curl';
+let goodSettings = []; // as they were before something wrong was typed
 
 // The fields that stand for the form; values as JSON has them.
 function codeFields(prompt, settings) {
@@ -45,18 +46,13 @@ function javascriptCode(fields, hasKey) {
     'console.log(answer.choices[0].text);\n';
 }
 
-// What is wrong in a field is said there; the code keeps its last good form.
+// What is wrong in a field is said there; the code keeps the last good settings.
 function showCode() {
-  const settings = [];
+  const {fields, wrong} = listSettings();
   const hasKey = recall('sessionStorage', 'key') !== null || !$('key-form').hidden;
   const makers = {curl: curlCode, python: pythonCode, javascript: javascriptCode};
-  for (const name of Object.keys(FIELDS)) {
-    const {text: value, error} = readField(name);
-    if (error) return;
-    if (value !== FIELDS[name].off) settings.push([name, value]);
-  }
-  if (stops.length) settings.push(['stop', JSON.stringify(stops)]);
-  write('code', makers[language](codeFields($('prompt').value, settings), hasKey));
+  if (!wrong) goodSettings = fields;
+  write('code', makers[language](codeFields($('prompt').value, goodSettings), hasKey));
   write('code-hint', hasKey ? 'Put the key into the environment variable LLORCH_API_KEY first.' : language === 'python' ? 'Needs the package openai.' : '');
 }
 

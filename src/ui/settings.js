@@ -45,8 +45,8 @@ function complain(name, message) {
   else input.removeAttribute('aria-invalid');
 }
 
-// All fields of the form as [name, JSON text]; null, with the first wrong one focused, when one is wrong.
-function readSettings() {
+// All fields of the form as [name, JSON text], and the name of the first wrong one. What is off is left out.
+function listSettings() {
   let wrong = null;
   const fields = [];
   for (const name of Object.keys(FIELDS)) {
@@ -56,12 +56,16 @@ function readSettings() {
     else if (text !== FIELDS[name].off) fields.push([name, text]);
   }
   if (stops.length) fields.push(['stop', JSON.stringify(stops)]);
-  if (wrong) {
-    $('settings').open = true;
-    $(wrong).focus();
-    return null;
-  }
-  return fields;
+  return {fields, wrong};
+}
+
+// Null, with the first wrong field focused, when one is wrong.
+function readSettings() {
+  const {fields, wrong} = listSettings();
+  if (!wrong) return fields;
+  $('settings').open = true;
+  $(wrong).focus();
+  return null;
 }
 
 function saveSettings() {

@@ -34,12 +34,20 @@ function stateText(progress) {
   }
 }
 
+// Said aloud unless it is only the change between ready and busy that every job makes.
+function showState(state, text) {
+  const usual = ['asking', 'ready', 'busy'];
+  const before = $('state').dataset.state;
+  if (state !== before && !(usual.includes(state) && usual.includes(before))) $('say').textContent = text;
+  $('state').dataset.state = state;
+  write('state-text', text);
+}
+
 function showHealth(progress) {
   const number = (value) => typeof value === 'number' ? whole.format(value) : '–';
   const speed = health.tokens_per_sec || lastSpeed;
   document.title = health.model + ' · llorch-cpud';
-  $('state').dataset.state = health.state;
-  write('state-text', stateText(progress));
+  showState(health.state, stateText(progress));
   show('progress', health.state === 'starting');
   $('progress').value = progress || 0;
   write('model', String(health.model));
@@ -56,8 +64,7 @@ function showHealth(progress) {
 }
 
 function showGone() {
-  $('state').dataset.state = 'gone';
-  write('state-text', 'Not reachable');
+  showState('gone', 'Not reachable');
   show('progress', false);
   write('fact-queue', '–');
   write('fact-speed', '–');

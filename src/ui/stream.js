@@ -151,7 +151,6 @@ function showRunning(controller) {
   $('output').classList.toggle('writing', Boolean(controller));
   $('output').setAttribute('aria-busy', controller ? 'true' : 'false');
   show('after', !controller && tokens.length > 0);
-  show('legend', $('shade').checked && tokens.length > 0);
 }
 
 // Sends the prompt and what is shown after it, and appends what comes.
@@ -165,6 +164,7 @@ async function complete(settings) {
   showProblem(null);
   showRunning(controller);
   write('summary', 'Waiting for the first token');
+  $('say').textContent = 'Generating';
   try {
     const response = await fetch('/v1/completions', {method: 'POST', body: requestBody(fields), signal: controller.signal, cache: 'no-store',
       headers: {'Content-Type': 'application/json', ...keyHeader()}});
@@ -176,7 +176,8 @@ async function complete(settings) {
   lastSpeed = speedOf(counts) || lastSpeed;
   showRunning(null);
   write('summary', counts.tokens || !problem ? endText(counts) : '');
-  if (problem) showProblem({...problem, again: problem.kind === 'key' || problem.kind === 'field' ? null : () => complete(settings)});
+  $('say').textContent = $('summary').textContent;
+  if (problem) showProblem({...problem, again: ['key', 'field', 'cut'].includes(problem.kind) ? null : () => complete(settings)});
   show('output', Boolean(tokens.length || text));
   show('empty', !tokens.length && !problem && counts.finish === 'stopped');
   askHealth();

@@ -89,6 +89,7 @@ function drawToken(token, shown) {
 function draw() {
   cancelAnimationFrame(drawing);
   drawing = 0;
+  show('legend', $('shade').checked && tokens.length > 0);
   const last = tokens.length - 1;
   for (let i = drawn; i <= last; i++) {
     const token = tokens[i];

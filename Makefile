@@ -12,7 +12,7 @@ PREFIX  ?= /usr/local
 
 # Folders that go into the library, in the order of the data flow (main.c and the tests link it).
 SRC_DIRS ?= src/common src/kernels src/formats src/tokenizer src/sampling src/cache src/layers \
-            src/layers/attention src/model src/report src/profile src/backend src/eval src/checkpoint src/http \
+            src/layers/attention src/model src/report src/profile src/backend src/eval src/checkpoint src/compat src/http \
             src/worker src/cli
 
 LLHTTP_DIR ?= /usr/share/llhttp

@@ -470,6 +470,18 @@ const ParsedRequest *request_parser_request(const RequestParser *p)
     return &p->request;
 }
 
+const char *request_parser_path(RequestParser *p)
+{
+    if (p->request.path != NULL)
+        return p->request.path;
+    if (p->target == NULL || p->head.state <= HEAD_VERSION)
+        return "";
+    /* What is wrong with it, or with the lines behind it, does not matter for its beginning. */
+    p->target[p->n_target] = '\0';
+    p->target[strcspn(p->target, "?")] = '\0';
+    return p->target;
+}
+
 int request_parser_status(const RequestParser *p)
 {
     return p->status;

@@ -59,6 +59,10 @@ RequestResult request_parser_feed(RequestParser *p, const char *data, size_t n, 
  * is_http_10 count; with status 413 everything but the body does. */
 const ParsedRequest *request_parser_request(const RequestParser *p);
 
+/* The path as far as it is known, also of a request that was refused or is still on its way: ""
+ * until the request line has come. */
+const char *request_parser_path(RequestParser *p);
+
 /* After REQUEST_BAD: the status that refuses the request, and why (a constant: nothing of the
  * request is in it). */
 int request_parser_status(const RequestParser *p);

@@ -50,6 +50,17 @@ static void queue(HttpConn *c, const char *data, size_t n)
     c->n_queued += c->broken ? 0 : n;
 }
 
+/* Without a copy. */
+static void queue_constant(HttpConn *c, const char *data, size_t n)
+{
+    struct evbuffer *out = bufferevent_get_output(c->bev);
+
+    if (c->broken || n == 0)
+        return;
+    check_queued(c, evbuffer_add_reference(out, data, n, NULL, NULL) == 0);
+    c->n_queued += c->broken ? 0 : n;
+}
+
 static void queue_head(HttpConn *c, const ResponseHead *head)
 {
     const size_t before = pending_output(c);
@@ -192,6 +203,7 @@ static HttpRequest begin_handling(HttpConn *c)
                          .correlation_id = c->correlation_id,
                          .content_type = parsed->content_type,
                          .content_encoding = parsed->content_encoding,
+                         .if_none_match = parsed->if_none_match,
                          .body = parsed->body,
                          .n_body = parsed->n_body};
 }
@@ -491,6 +503,17 @@ void http_respond(HttpConn *c, int status, const char *content_type, const char 
 {
     if (c->state == CONN_HANDLING && !c->stream_begun)
         answer(c, status, content_type, extra_headers, body, n_body);
+}
+
+void http_respond_constant(HttpConn *c, int status, const char *content_type,
+                           const char *extra_headers, const char *body, size_t n_body)
+{
+    if (c->state != CONN_HANDLING || c->stream_begun)
+        return;
+    queue_answer_head(c, status, content_type, extra_headers, n_body);
+    if (!c->is_head && status != 304)
+        queue_constant(c, body, n_body);
+    finish_answer(c);
 }
 
 static void free_body(const void *body, size_t n_body, void *ctx)

@@ -44,6 +44,7 @@ struct RequestParser {
     char content_type[VALUE_BYTES];
     char content_encoding[VALUE_BYTES];
     char authorization[AUTHORIZATION_BYTES];
+    char if_none_match[VALUE_BYTES];
     int n_ids, n_hosts, n_lengths, n_codings;
     bool is_chunked; /* the coding is exactly "chunked" */
     bool length_is_number;
@@ -174,6 +175,8 @@ static void take_header(RequestParser *p)
                    &p->request.content_encoding);
     } else if (field_is(p, "authorization")) {
         keep_value(p, p->authorization, sizeof p->authorization, &p->request.authorization);
+    } else if (field_is(p, "if-none-match")) {
+        keep_value(p, p->if_none_match, sizeof p->if_none_match, &p->request.if_none_match);
     }
 }
 

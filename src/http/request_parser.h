@@ -33,6 +33,7 @@ typedef struct {
     const char *content_type;     /* NULL when absent; "?" when repeated or longer than 255 bytes */
     const char *content_encoding; /* likewise */
     const char *authorization;    /* likewise, with 1023 bytes */
+    const char *if_none_match;    /* likewise, with 255 bytes */
     const char *body;             /* NUL-terminated */
     size_t n_body;
     bool keep_alive; /* the client allows another request on this connection */

@@ -17,6 +17,7 @@ static const char *reason_phrase(int status)
     } known[] = {{200, "OK"},
                  {202, "Accepted"},
                  {204, "No Content"},
+                 {304, "Not Modified"},
                  {400, "Bad Request"},
                  {401, "Unauthorized"},
                  {404, "Not Found"},
@@ -52,7 +53,7 @@ static void format_date(char *out, size_t size)
 
 bool response_add_head(struct evbuffer *out, const ResponseHead *head)
 {
-    const bool has_length = !head->is_stream && head->status != 204;
+    const bool has_length = !head->is_stream && head->status != 204 && head->status != 304;
     char date[64], length[64] = "";
 
     format_date(date, sizeof date);

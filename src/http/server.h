@@ -53,6 +53,7 @@ typedef struct {
     const char *correlation_id; /* the client's X-Correlation-ID when valid, else a fresh UUIDv4 */
     const char *content_type;   /* NULL: absent; "?": repeated, or too long to be a known one */
     const char *content_encoding; /* likewise */
+    const char *if_none_match;    /* likewise */
     const char *body;             /* n_body bytes, NUL-terminated */
     size_t n_body;
 } HttpRequest;
@@ -138,6 +139,11 @@ void *http_conn_data(const HttpConn *c);
  * X-Correlation-ID and Connection are added; HEAD gets no body. Ignored once a stream began. */
 void http_respond(HttpConn *c, int status, const char *content_type, const char *extra_headers,
                   const char *body, size_t n_body);
+
+/* The same with a body that outlives the server: it is sent from where it lies, so that many slow
+ * clients cost no memory. */
+void http_respond_constant(HttpConn *c, int status, const char *content_type,
+                           const char *extra_headers, const char *body, size_t n_body);
 
 /* The same for a long answer: body, which is malloc's, is not copied but taken over. */
 void http_respond_with(HttpConn *c, int status, const char *content_type, char *body,

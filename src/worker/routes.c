@@ -12,6 +12,7 @@
 #include "worker/answer.h"
 #include "worker/completion_api.h"
 #include "worker/execute_api.h"
+#include "worker/front_page.h"
 #include "worker/health.h"
 #include "worker/job.h"
 #include "worker/model_api.h"
@@ -86,25 +87,41 @@ static void post_shutdown(Worker *w, HttpConn *conn, const HttpRequest *request)
         shutdown_drain(w, "POST /shutdown");
 }
 
+static void get_page(Worker *w, HttpConn *conn, const HttpRequest *request)
+{
+    (void)w;
+    front_page_answer(conn, request);
+}
+
 typedef struct {
     const char *path;
     HttpMethod method;
     void (*answer)(Worker *w, HttpConn *conn, const HttpRequest *request);
-    bool is_open;  /* needs no API key: what watches a worker holds none */
+    bool is_open; /* needs no API key: what watches a worker holds none, and the page asks for it */
     bool has_body; /* which must be JSON: 415 */
 } Route;
 
-/* A route that ends in a slash has everything below it. */
+/* A route that ends in a slash has everything below it, but for the page. */
 static bool is_at(const char *path, const char *route)
 {
     const size_t n = strlen(route);
+    const bool is_folder = n > 1 && route[n - 1] == '/';
 
-    return strncmp(path, route, n) == 0 && (path[n] == '\0') == (route[n - 1] != '/');
+    return strncmp(path, route, n) == 0 && (path[n] == '\0') == !is_folder;
+}
+
+/* What an option turns on or off is as unknown as any other path when it is off. */
+static bool is_served(const Worker *w, const Route *route)
+{
+    if (route->answer == post_shutdown)
+        return w->options->enable_shutdown;
+    return route->answer != get_page || !w->options->no_ui;
 }
 
 static const Route *find_route(const Worker *w, const char *path)
 {
     static const Route routes[] = {
+        {"/", HTTP_GET, get_page, true, false},
         {"/health", HTTP_GET, get_health, true, false},
         {"/live", HTTP_GET, get_live, true, false},
         {"/ready", HTTP_GET, get_ready, true, false},
@@ -120,8 +137,7 @@ static const Route *find_route(const Worker *w, const char *path)
 
     for (size_t i = 0; i < sizeof routes / sizeof *routes; i++)
         if (is_at(path, routes[i].path))
-            return routes[i].answer == post_shutdown && !w->options->enable_shutdown ? NULL
-                                                                                     : &routes[i];
+            return is_served(w, &routes[i]) ? &routes[i] : NULL;
     return NULL;
 }
 

@@ -44,6 +44,8 @@ say ready "$(get -o /dev/null -w '%{http_code}' http://127.0.0.1:3999/ready)"
 say told "$(systemctl status llorch-cpud@FIRST.service | sed -n 's/^ *Status: //p')"
 start llorch-cpud@other.service
 say other "$(get http://127.0.0.1:3998/health | sed 's/.*"worker_id":"\([^"]*\)".*/\1/')"
+say no_key "$(execute -d '{}' -o /dev/null -w '%{http_code}' http://127.0.0.1:3998/execute)"
+say key "$(execute -d '{}' -o /dev/null -w '%{http_code}' -H 'Authorization: Bearer 0123456789abcdef' http://127.0.0.1:3998/execute)"
 say others_cpus "$(status_of other Cpus_allowed_list)"
 pid=$(show FIRST MainPID)
 say user "$(stat -c %u /proc/$pid)"
@@ -258,11 +260,15 @@ COMMON = "MODEL_PATH=%s/model\n" % INSIDE
 def a_worker_serves_and_stops_under_the_unit():
     first = str(min(os.sched_getaffinity(0)))
     found, text = in_container(USE_IT, BIN, {
-        "worker": COMMON + "PORT=3999\nLLORCH_ARGS=--log-level debug\n", "other": "PORT=3998\n", "wrong": "LLORCH_ARGS=--wrong\n"})
+        "worker": COMMON + "PORT=3999\nLLORCH_ARGS=--log-level debug\n", "other": "PORT=3998\n", "wrong": "LLORCH_ARGS=--wrong\n",
+        "keys": "0123456789abcdef\n"},
+        # As docs/systemd.md says.
+        [("llorch-cpud@other.service", "[Service]\nLoadCredential=keys:/etc/llorch-cpud/keys.env\nExecStart=\nExecStart="
+          "/usr/local/bin/llorch-cpud --api-key-file ${CREDENTIALS_DIRECTORY}/keys $LLORCH_ARGS\n")])
     for name, value in (("ready", "200"), ("told", '"Ready: model"'), ("other", "llorch-cpud-other"), ("Cpus_allowed_list", first),
                         ("tasks", "1"), ("NoNewPrivs", "1"), ("Seccomp", "2"), ("CapEff", "0" * 16), ("CapBnd", "0" * 16),
                         ("writable", ""), ("homes", ""), ("text", "8"), ("result", "success"), ("status", "0"),
-                        ("wrong", "2 0")):
+                        ("no_key", "401"), ("key", "422"), ("wrong", "2 0")):
         equal(found.get(name), value, "%s in\n%s" % (name, text))
     check(found["last"] in ("event: end", "event: error"), text)
     check(found["user"] != "0", text)

@@ -63,7 +63,7 @@ FUZZ_NAMES := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 REPLAYS    := $(FUZZ_NAMES:%=$(BUILD)/tests/replay_%)
 FUZZERS    := $(FUZZ_NAMES:%=$(BUILD)/tests/fuzz_%)
 
-.PHONY: all no-pull check check-unit valgrind clients soak check-tree coverage faults fuzz fuzz-check fuzzers replays bench bench-save bench-compare asan ubsan sanitize clang arm64 tidy format install uninstall deb clean help tests
+.PHONY: all no-pull check check-container check-unit valgrind clients soak check-tree coverage faults fuzz fuzz-check fuzzers replays bench bench-save bench-compare asan ubsan sanitize clang arm64 tidy format install uninstall deb clean help tests
 .DEFAULT_GOAL := all
 
 all: build/llorch-cpud $(if $(PULL),build/llorch-cpud-pull,no-pull) ## build the program: build/llorch-cpud
@@ -191,6 +191,9 @@ valgrind: tests ## all C tests under valgrind, in the short form (half an hour)
 
 check-unit: tests ## all tests of the running program inside the sandbox of deploy/systemd (as root, minutes)
 	LLORCH_TEST_ALL=1 LLORCH_TEST_LIMIT=1800 BUILD=$(BUILD) tests/run test_systemd
+
+check-container: tests ## build the image of deploy/container with buildah and run it (as root, network, minutes)
+	LLORCH_TEST_ALL=1 LLORCH_TEST_LIMIT=3600 BUILD=$(BUILD) tests/run test_container
 
 check-tree: ## the rules of the source tree and of the documents alone
 	@tests/run check_

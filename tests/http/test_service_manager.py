@@ -125,6 +125,12 @@ def the_status_says_why_the_start_failed():
 
 
 @suite.test
+def a_name_adds_no_line_to_the_status():
+    with Manager() as m, Worker("--model-name", "a\nSTOPPING=1", stub=True, env=managed(m)):
+        equal(m.wait("READY=1"), ["READY=1", "STATUS=Ready: a\\nSTOPPING=1"])
+
+
+@suite.test
 def a_signal_while_loading_is_a_stop():
     with Manager() as m, Worker(stub=True, env=managed(m, STUB_LOAD_MS=20000), ready=False) as w:
         m.wait("STATUS=Loading")
@@ -375,17 +381,21 @@ def send_job(inherited, prompt):
     return s
 
 
-@suite.test
-def a_request_that_comes_with_the_signal_is_answered():
-    with Inherited() as i, i.worker() as w:
-        idle = i.connect()
-        answer(send(i.connect()))  # the first one was taken in before that
-        w.signal(signal.SIGSTOP)
-        send(idle)
-        w.signal(signal.SIGTERM)
-        w.signal(signal.SIGCONT)
-        has(answer(idle), b"200 OK")
-        equal(w.wait(), 0)
+@suite.case("requests that come with the signal are answered, by this worker or the next", 0, 8)
+@suite.case("so are those on connections that it had taken in", 3, 0)
+def requests_with_the_signal(n_known, n_new):
+    with Inherited() as i:
+        with i.worker() as w:
+            known = [i.connect() for _ in range(n_known)]
+            answer(send(i.connect()))  # the others were taken in before that
+            w.signal(signal.SIGSTOP)
+            waiting = [send(s) for s in known] + [send(i.connect()) for _ in range(n_new)]
+            w.signal(signal.SIGTERM)
+            w.signal(signal.SIGCONT)
+            equal(w.wait(), 0)
+        with i.worker():
+            for s in waiting:
+                has(answer(s), b"200 OK")
 
 
 # What is wrong, the exit status, and part of the message.

@@ -242,7 +242,7 @@ soak: $(BIN) ## 100,000 good, broken, cancelled and abandoned jobs on the tiny m
 	LLORCH_BIN=$(BIN) bench/soak
 
 tidy: ## clang-tidy over src/
-	clang-tidy --quiet $(LIB_SRC) src/main.c -- -std=c11 -D_GNU_SOURCE -Isrc -isystem $(LLHTTP_INC) $(DEPS_CFLAGS) \
+	clang-tidy --quiet $(LIB_SRC) $(if $(PULL),$(PULL_SRC)) src/main.c -- -std=c11 -D_GNU_SOURCE -Isrc -isystem $(LLHTTP_INC) $(DEPS_CFLAGS) \
 	  -DLLORCH_VERSION='"$(VERSION)"' -mavx2 -mfma -mf16c
 
 format: ## clang-format all C sources in place

@@ -11,7 +11,7 @@ endif
 PREFIX  ?= /usr/local
 
 # Folders that go into the library, in the order of the data flow (main.c and the tests link it).
-SRC_DIRS ?= src/common src/kernels src/formats src/tokenizer src/sampling src/cache src/layers \
+SRC_DIRS ?= src/common src/kernels src/formats src/hub src/tokenizer src/sampling src/cache src/layers \
             src/layers/attention src/model src/report src/profile src/backend src/eval src/checkpoint src/http \
             src/worker src/cli
 
@@ -52,26 +52,41 @@ TEST_LDFLAGS_test_alloc := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap
 TEST_LDFLAGS_test_worker_faults := $(TEST_LDFLAGS_test_alloc),--wrap=listen,--wrap=log_line,--wrap=clock_now_ns,--wrap=clock_now_ms,--wrap=clock_cpu_ns
 TEST_LDFLAGS_test_determinism := -Wl,--wrap=kv_cache_write
 
+# The program that downloads is linked with libcurl and libcrypto, the others never are. Without their headers it is left out.
+PULL     ?= $(shell pkg-config --exists libcurl libcrypto && echo yes)
+PULL_SRC := $(wildcard src/pull/*.c)
+PULL_BIN := $(BUILD)/llorch-cpud-pull
+PULL_LIBS ?= $(shell pkg-config --libs libcurl libcrypto jansson) -lm
+
 # Fuzz targets: replay_NAME runs one over its seeds, fuzz_NAME is one with libFuzzer.
 FUZZ_NAMES := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 REPLAYS    := $(FUZZ_NAMES:%=$(BUILD)/tests/replay_%)
 FUZZERS    := $(FUZZ_NAMES:%=$(BUILD)/tests/fuzz_%)
 
-.PHONY: all check check-unit valgrind clients soak check-tree coverage faults fuzz fuzz-check fuzzers replays bench bench-save bench-compare asan ubsan sanitize clang arm64 tidy format install uninstall deb clean help tests
+.PHONY: all no-pull check check-unit valgrind clients soak check-tree coverage faults fuzz fuzz-check fuzzers replays bench bench-save bench-compare asan ubsan sanitize clang arm64 tidy format install uninstall deb clean help tests
 .DEFAULT_GOAL := all
 
-all: build/llorch-cpud ## build the program: build/llorch-cpud
+all: build/llorch-cpud $(if $(PULL),build/llorch-cpud-pull,no-pull) ## build the program: build/llorch-cpud
 
 ifeq ($(VARIANT),release)
 build/llorch-cpud: $(BIN)
 	@cp $(BIN) $@
+build/llorch-cpud-pull: $(PULL_BIN)
+	@cp $(PULL_BIN) $@
 else
-.PHONY: build/llorch-cpud
+.PHONY: build/llorch-cpud build/llorch-cpud-pull
 build/llorch-cpud: $(BIN)
+build/llorch-cpud-pull: $(PULL_BIN)
 endif
+
+no-pull:
+	@echo "llorch-cpud-pull is left out: it needs the headers of libcurl and libcrypto (libcurl4-openssl-dev, libssl-dev)"
 
 $(BIN): $(BUILD)/src/main.o $(LIB)
 	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
+
+$(PULL_BIN): $(PULL_SRC:%.c=$(BUILD)/%.o) $(LIB)
+	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(PULL_LIBS)
 
 $(LIB): $(LIB_OBJ)
 	@rm -f $@
@@ -174,7 +189,7 @@ ARM64_ROOT := build/arm64-root
 arm64: ## all C tests, built for aarch64 and run under qemu-user
 	tools/arm64_root $(ARM64_ROOT)
 	LLORCH_TEST_LIMIT=600 LLORCH_RUNNER="qemu-aarch64 -L /usr/aarch64-linux-gnu -E LD_LIBRARY_PATH=$(ARM64_ROOT)/usr/lib/aarch64-linux-gnu" \
-	$(MAKE) check VARIANT=arm64 CC=aarch64-linux-gnu-gcc DEBUG=-g1 TEST_LIBS=-lcmocka \
+	$(MAKE) check VARIANT=arm64 CC=aarch64-linux-gnu-gcc DEBUG=-g1 TEST_LIBS=-lcmocka PULL= \
 	  DEPS_CFLAGS="-isystem $(ARM64_ROOT)/usr/include -isystem $(ARM64_ROOT)/usr/include/aarch64-linux-gnu" \
 	  DEPS_LIBS="-L$(ARM64_ROOT)/usr/lib/aarch64-linux-gnu -levent_core -ljansson"
 
@@ -218,7 +233,7 @@ format: ## clang-format all C sources in place
 	clang-format -i $$(git ls-files '*.c' '*.h' | grep -v unicode_)
 
 # PREFIX and DESTDIR as usual. A second install replaces the first; uninstall goes by the list that install kept.
-INSTALL_ENV = PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' BIN='$(BIN)'
+INSTALL_ENV = PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' BIN='$(BIN)' HELPERS='$(if $(PULL),$(PULL_BIN))'
 install: all ## install under PREFIX (/usr/local): program, model, man pages, completion, systemd unit, documents
 	@$(INSTALL_ENV) packaging/install install
 
@@ -228,7 +243,7 @@ uninstall: ## remove what install put under PREFIX
 # DEB_VERSION, DEBFULLNAME, DEBEMAIL, SOURCE_DATE_EPOCH: see packaging/make_deb.
 DEB_VERSION ?= $(VERSION)-1
 deb: all ## a Debian package of the same, build/llorch-cpud_VERSION-1_ARCHITECTURE.deb
-	@VERSION='$(DEB_VERSION)' BIN='$(BIN)' packaging/make_deb
+	@$(INSTALL_ENV) VERSION='$(DEB_VERSION)' packaging/make_deb
 
 clean: ## remove build/
 	rm -rf build
@@ -236,5 +251,5 @@ clean: ## remove build/
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 
--include $(LIB_OBJ:.o=.d) $(BUILD)/tests/stub_backend.d $(BUILD)/tests/stub_worker.d $(BUILD)/src/main.d $(TEST_BINS:=.d) $(TEST_HELP:.a=.d) \
+-include $(LIB_OBJ:.o=.d) $(BUILD)/tests/stub_backend.d $(BUILD)/tests/stub_worker.d $(BUILD)/src/main.d $(PULL_SRC:%.c=$(BUILD)/%.d) $(TEST_BINS:=.d) $(TEST_HELP:.a=.d) \
   $(BUILD)/tests/fuzz/replay.d $(FUZZ_NAMES:%=$(BUILD)/tests/fuzz/fuzz_%.d)

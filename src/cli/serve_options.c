@@ -1,7 +1,7 @@
 /* cli/serve_options.c: one table of flags; what does not depend on the model or the network is
  * checked here, before anything is opened.
  *
- * May include: common, http, kernels. */
+ * May include: common, http, hub, kernels. */
 #include "cli/serve_options.h"
 
 #include <getopt.h>
@@ -11,8 +11,8 @@
 #include "cli/cli.h"
 #include "cli/service_environment.h"
 #include "cli/type_option.h"
-#include "common/model_name.h"
 #include "http/client.h"
+#include "hub/cache.h"
 #include "kernels/kernels.h"
 
 enum { MAX_INT_OPTION = 1000000000, PORT_UNSET = -1, UNIX_MODE_UNSET = 01000 };
@@ -84,8 +84,9 @@ static const char help_text[] =
     "Serves one GPT-2 model over HTTP, one job at a time, on one thread.\n"
     "\n"
     "  --worker-id ID             name of this worker (WORKER_ID; llorch-cpud-0)\n"
-    "  --model PATH               model directory, .safetensors, .gguf or packed file\n"
-    "                             (MODEL_PATH; required)\n"
+    "  --model PATH               model directory, .safetensors, .gguf or packed file, or\n"
+    "                             ORG/NAME[@REVISION] that pull has fetched (MODEL_PATH;\n"
+    "                             required)\n"
     "  --port N                   0 to 65535, 0 lets the kernel choose (PORT; 3000)\n"
     "  --host ADDR                address to listen on, or unix:PATH for a Unix socket\n"
     "                             (127.0.0.1; with a callback URL 0.0.0.0)\n"
@@ -343,7 +344,7 @@ static ErrCode complete(ServeOptions *o, Err *err)
     if (o->worker.model_path == NULL)
         return err_set(err, ERR_USAGE, "--model: missing (or set MODEL_PATH)");
     if (o->worker.model_name == NULL) {
-        model_name_of(o->name, sizeof o->name, o->worker.model_path);
+        hub_model_name(o->name, sizeof o->name, o->worker.model_path);
         o->worker.model_name = o->name;
     }
     return ERR_OK;

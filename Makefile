@@ -28,10 +28,12 @@ HARDEN := -fstack-protector-strong -fPIE
 ifeq ($(findstring -O0,$(OPT)),)
 HARDEN += -D_FORTIFY_SOURCE=2
 endif
+# No trace of the folder it was built in: the same source gives the same program everywhere (make deb).
+PATHS := -fdebug-prefix-map=$(CURDIR)=.
 # How much is said to a debugger: -g1, lines and functions, is enough for reports and compiles a quarter faster.
 DEBUG ?= -g
 SAN ?=
-CFLAGS_ALL = -std=c11 -D_GNU_SOURCE $(OPT) $(DEBUG) -ffp-contract=off -fno-math-errno $(WARN) $(HARDEN) $(SAN) \
+CFLAGS_ALL = -std=c11 -D_GNU_SOURCE $(OPT) $(DEBUG) $(PATHS) -ffp-contract=off -fno-math-errno $(WARN) $(HARDEN) $(SAN) \
              -Isrc -isystem $(LLHTTP_INC) $(DEPS_CFLAGS) -DLLHTTP_STRICT_MODE=1 \
              -DLLORCH_VERSION='"$(VERSION)"' $(CFLAGS)
 LDFLAGS_ALL = -pie -Wl,-z,relro,-z,now $(SAN) $(LDFLAGS)
@@ -105,7 +107,7 @@ $(BUILD)/%.o: %.c
 # llhttp comes as source from the distribution; its warnings are not ours.
 $(BUILD)/llhttp/%.o: $(LLHTTP_DIR)/%.c
 	@mkdir -p $(@D)
-	$(CC) -std=c11 $(OPT) $(DEBUG) $(HARDEN) $(SAN) -w -I$(LLHTTP_INC) -DLLHTTP_STRICT_MODE=1 -c -o $@ $<
+	$(CC) -std=c11 $(OPT) $(DEBUG) $(PATHS) $(HARDEN) $(SAN) -w -I$(LLHTTP_INC) -DLLHTTP_STRICT_MODE=1 -c -o $@ $<
 
 $(TEST_HELP): $(BUILD)/tests/check.o
 	@rm -f $@

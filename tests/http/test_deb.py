@@ -35,6 +35,7 @@ PACKAGES = """adduser base-files base-passwd bash bsdutils coreutils dash debcon
  util-linux-extra zlib1g"""
 # What apt and dpkg keep for themselves.
 BOOKS = ("var/lib/dpkg", "var/lib/apt", "var/cache", "var/log", "proc", "tmp")
+HELPER = next(iter(glob.glob(os.path.join(os.path.dirname(BIN), "llorch-cpud-pull"))), "")  # a build may leave it out
 suite = Suite()
 
 
@@ -211,7 +212,7 @@ def system():
 def build(version, folder, **more):
     """The package of the program as it was built for this test, with this version, moved to the folder; compressed in a hurry."""
     more.setdefault("DPKG_DEB_COMPRESSOR_LEVEL", "0")
-    said = run("packaging/make_deb", cwd=ROOT, env=dict(os.environ, BIN=os.path.relpath(BIN, ROOT), VERSION=version, **more))
+    said = run("packaging/make_deb", cwd=ROOT, env=dict(os.environ, BIN=BIN, HELPERS=HELPER, VERSION=version, **more))
     package = os.path.join(ROOT, said.strip().splitlines()[-1])
     os.makedirs(folder, exist_ok=True)
     return shutil.move(package, os.path.join(folder, os.path.basename(package)))
@@ -250,7 +251,8 @@ def sources_of_both_forms_are_understood():
 @suite.test
 def make_deb_calls_the_script_with_the_version():
     said = run("make", "-n", "deb", "VARIANT=" + os.path.basename(BUILD), cwd=ROOT)
-    has(said, "VERSION='%s' BIN='build/%s/llorch-cpud' packaging/make_deb\n" % (VERSION, os.path.basename(BUILD)))
+    has(said, "BIN='build/%s/llorch-cpud' HELPERS='%s' VERSION='%s' packaging/make_deb\n" % (
+        os.path.basename(BUILD), HELPER and os.path.relpath(HELPER, ROOT), VERSION))
 
 
 @suite.test
@@ -272,14 +274,21 @@ def the_package_says_what_it_is_and_needs():
     equal((field(new, "Package"), field(new, "Version"), field(old, "Version")), ("llorch-cpud", VERSION, "0.0.9-1"))
     needs = re.findall(r"([\w.+-]+)(?: \([^)]*\))?", field(new, "Depends"))
     equal(sorted(needs), ["libc6", "libevent-core-2.1-7", "libjansson4"])
+    if HELPER:
+        recommended = field(new, "Recommends")
+        check("libcurl4 " in recommended and "libc6" not in recommended, recommended)
     listing = run("dpkg-deb", "-c", new)
     for line in listing.splitlines():
         check(re.match(r"(-rw-r--r--|-rwxr-xr-x|drwxr-xr-x) root/root ", line), line)
     check(ROOT not in listing and "installed-files" not in listing, listing)
     with tempfile.TemporaryDirectory() as folder:
         run("dpkg-deb", "-R", new, folder)
-        with open(folder + "/usr/bin/llorch-cpud", "rb") as file:
-            check(ROOT.encode() not in file.read(), "the program holds the path of this folder")
+        for program in glob.glob(folder + "/usr/bin/*") + glob.glob(folder + "/usr/libexec/llorch-cpud/*"):
+            with open(program, "rb") as file:
+                check(ROOT.encode() not in file.read(), "%s holds the path of this folder" % program)
+            has(run("readelf", "-lW", program), "GNU_RELRO")
+            has(run("readelf", "-dW", program), "Flags: NOW PIE")
+            check(".debug_info" not in run("readelf", "-SW", program), program + " is not stripped")
         run("md5sum", "--quiet", "-c", "DEBIAN/md5sums", cwd=folder)
 
 

@@ -65,8 +65,10 @@ static ErrCode take_lock(Transfer *t, Err *err)
     bool said = false;
 
     for (;;) {
-        if (store_try_lock(&t->lock, t->d->store, t->f->blob, err) != ERR_OK || t->lock >= 0)
-            return err->code;
+        const ErrCode code = store_try_lock(&t->lock, t->d->store, t->f->blob, err);
+
+        if (code != ERR_OK || t->lock >= 0)
+            return code;
         if (cli_interrupted())
             return err_set(err, ERR_CANCELLED, "interrupted");
         if (!said && clock_now_ms() - start_ms >= LOCK_SAID_AFTER_MS) {

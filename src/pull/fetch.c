@@ -8,6 +8,8 @@
 #include <string.h>
 #include <strings.h>
 
+#include "hub/cache.h"
+
 enum {
     CONNECT_TIMEOUT_S = 10,
     LOW_SPEED_BYTES = 1024,       /* a second, on average over the time-out */
@@ -244,6 +246,17 @@ static bool set_options(Exchange *x, const char *url, struct curl_slist *headers
            curl_easy_setopt(c, CURLOPT_XFERINFODATA, x) == CURLE_OK;
 }
 
+/* Whom to trust, where the system's own list is not meant: names that curl's and Python's programs
+ * look at. */
+static bool set_authorities(CURL *c)
+{
+    const char *file = hub_environment("CURL_CA_BUNDLE");
+
+    if (file == NULL)
+        file = hub_environment("SSL_CERT_FILE");
+    return file == NULL || curl_easy_setopt(c, CURLOPT_CAINFO, file) == CURLE_OK;
+}
+
 /* What may be different the next time: the network, a server that restarts. */
 static bool is_passing(CURLcode code)
 {
@@ -291,7 +304,8 @@ static ErrCode exchange(Fetcher *f, const FetchRequest *r, const char *url, bool
     CURLcode code = CURLE_OUT_OF_MEMORY;
 
     hub_answer_begin(a);
-    if (make_headers(&headers, f, r, url, at_home) && set_options(&x, url, headers, problem))
+    if (make_headers(&headers, f, r, url, at_home) && set_options(&x, url, headers, problem) &&
+        set_authorities(f->curl))
         code = curl_easy_perform(f->curl);
     curl_easy_reset(f->curl); /* it must not point at what ends here */
     curl_slist_free_all(headers);

@@ -99,15 +99,17 @@ bool retry_wait(Retry *r, const HubAnswer *a, Err *err)
     if (err->code != ERR_NETWORK || r->failed >= r->o->retries ||
         (asked && a->retry_after_s > RETRY_AFTER_MAX_S))
         return false;
-    if (r->failed < 4) /* 0.5, 1, 2, 4 s, then 8 */
+    if (r->failed < 5) /* 0.25, 0.5, 1, 2, 4 s, then 8 */
         ms = (uint64_t)RETRY_FIRST_MS << r->failed;
     if (asked && a->retry_after_s * 1000 > ms)
         ms = a->retry_after_s * 1000;
     r->failed++;
     progress_note(r->progress, "%s; attempt %d of %d in %.1f s", err->msg, r->failed + 1,
                   r->o->retries + 1, (double)ms / 1000.0);
-    if (sleep_ms(ms))
+    if (sleep_ms(ms)) {
+        *err = (Err){.code = ERR_OK};
         return true;
+    }
     (void)err_set(err, ERR_CANCELLED, "interrupted");
     return false;
 }

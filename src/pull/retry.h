@@ -12,7 +12,7 @@
 #include "pull/progress.h"
 
 enum {
-    RETRY_FIRST_MS = 500,
+    RETRY_FIRST_MS = 250,
     RETRY_LONGEST_MS = 8000,
     RETRY_AFTER_MAX_S = 60 /* a server that wants more is told of instead of waited for */
 };

@@ -78,6 +78,13 @@ class Handler(BaseHTTPRequestHandler):
         self.close_connection = True
 
 
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_):
+        """Clients leave in the middle here."""
+
+
 class Hub:
     def __init__(self, files=None, token=None, large=("model.safetensors",)):
         self.files = tiny_files() if files is None else files
@@ -88,8 +95,7 @@ class Hub:
         self.requests, self.tricks, self.lock = [], [], threading.Lock()
         self.servers = []
         for kind in ("hub", "storage"):
-            server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-            server.daemon_threads = True
+            server = Server(("127.0.0.1", 0), Handler)
             server.kind, server.hub = kind, self
             threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
             self.servers.append(server)

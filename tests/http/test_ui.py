@@ -70,7 +70,9 @@ def the_headers_forbid_what_the_page_does_not_need():
 @suite.test
 def the_page_refers_to_nothing_outside():
     _, text = page()
-    check(not re.search(r"(?i)\b(https?|wss?|ftp):|//\w+\.|@import|url\(", text), "an address")
+    for pattern, where in ((r"(?i)\b(https?|wss?|ftp):|//\w+\.", text), (r"(?i)@import|url\(", part("style"))):
+        found = re.search(pattern, where)
+        check(not found, found and found.group())
     for tag, attributes in Tags(text).found:
         for name, value in attributes.items():
             check(not name.startswith("on") and name not in ("style", "srcset", "action"), "%s in <%s>" % (name, tag))
@@ -218,6 +220,18 @@ def the_page_says_what_model_this_is():
     equal([shown[name] for name in ("Weights", "Context", "Vocabulary", "Worker")], ["F16", "256 tokens", "1,024 tokens", "llorch-cpud-0"])
     check(shown["Memory"].endswith(" MB"), shown)
     equal((b.text("h1"), b.text("#state-text"), b.js("return document.title")), ("shakespeare", "Ready", "shakespeare · llorch-cpud"))
+    quiet(b)
+
+
+@suite.test
+def queue_and_speed_are_shown():
+    b = browser()
+    b.js("const f = fetch; window.fetch = async (path, options) => {"
+         "  const answer = await f(path, options);"
+         "  return path.endsWith('/health') ? new Response(JSON.stringify({...await answer.json(), ...arguments[0]})) : answer; }",
+         {"state": "busy", "jobs_running": 1, "jobs_waiting": 3, "queue_limit": 16, "tokens_per_sec": 812.44, "fingerprint": "0123456789abcdef"})
+    b.wait("document.getElementById('state-text').textContent === 'Busy, 3 waiting'")
+    equal([b.text("#fact-" + name) for name in ("queue", "speed", "fingerprint")], ["1 running, 3 of 16 waiting", "812 tokens/s", "0123456789abcdef"])
     quiet(b)
 
 
@@ -651,7 +665,7 @@ def nothing_moves_for_who_does_not_want_it():
 @suite.test
 def a_hidden_page_asks_less_often():
     b = browser(suite.stub())
-    b.js("window.asked = 0; const f = fetch; window.fetch = (...a) => { asked += a[0] === '/health'; return f(...a); };"
+    b.js("window.asked = 0; const f = fetch; window.fetch = (...a) => { asked += a[0].endsWith('/health'); return f(...a); };"
          "Object.defineProperty(document, 'hidden', {get: () => window.away})")
     b.wait("asked >= 1")
     b.js("window.away = true; window.asked = 0")

@@ -7,6 +7,8 @@
 #include "common/text.h"
 #include "compat/field_reader.h"
 
+enum { PIECE_BATCH = 32 }; /* bytes of a piece that are written at once */
+
 /* The first that is wrong becomes the answer. */
 static int finish(FieldReader *reader, Body *body, JsonBuf *answer)
 {
@@ -33,6 +35,39 @@ static void parse(FieldReader *reader, Body *body, const char *text, size_t n,
         field_fail(reader, 400, NULL, NULL, "body: expected an object");
 }
 
+/* The digits of a byte, or of a byte and a comma, at out. Returns their number. */
+static size_t put_byte(char *out, unsigned char byte, bool comma)
+{
+    size_t n = 0;
+
+    if (comma)
+        out[n++] = ',';
+    if (byte >= 100)
+        out[n++] = (char)('0' + byte / 100);
+    if (byte >= 10)
+        out[n++] = (char)('0' + byte / 10 % 10);
+    out[n++] = (char)('0' + byte % 10);
+    return n;
+}
+
+/* Bytes in brackets: for what is no whole characters. */
+static void write_bytes(JsonBuf *out, const char *bytes, size_t n)
+{
+    char text[4 * PIECE_BATCH + 1];
+    size_t at = 1;
+
+    text[0] = '[';
+    for (size_t i = 0; i < n; i++) {
+        at += put_byte(text + at, (unsigned char)bytes[i], i > 0);
+        if (at > sizeof text - 5) {
+            json_buf_add(out, text, at);
+            at = 0;
+        }
+    }
+    text[at++] = ']';
+    json_buf_add(out, text, at);
+}
+
 /* A text, or its bytes when it is no whole characters. */
 static void write_piece(JsonBuf *out, const Backend *b, int id)
 {
@@ -42,15 +77,10 @@ static void write_piece(JsonBuf *out, const Backend *b, int id)
     json_buf_add(out, "{\"id\":", 6);
     json_buf_int(out, id);
     json_buf_add(out, ",\"piece\":", 9);
-    if (text_utf8_valid(bytes, n)) {
+    if (text_utf8_valid(bytes, n))
         json_buf_string(out, bytes, n);
-    } else {
-        for (size_t i = 0; i < n; i++) {
-            json_buf_add(out, i == 0 ? "[" : ",", 1);
-            json_buf_int(out, (unsigned char)bytes[i]);
-        }
-        json_buf_add(out, "]", 1);
-    }
+    else
+        write_bytes(out, bytes, n);
     json_buf_add(out, "}", 1);
 }
 
@@ -109,7 +139,12 @@ int tokenize_answer(const char *body, size_t n, Backend *backend, JsonBuf *answe
                                      (BackendText){.text = json_string_value(content),
                                                    .n_bytes = json_string_length(content)},
                                      parse_special, &n_ids);
-        write_tokens(answer, backend, ids, n_ids, with_pieces);
+        if (with_pieces && n_ids > TOKENIZE_MAX_PIECES)
+            field_fail(&reader, 400, "with_pieces", NULL,
+                       "content must be at most %d tokens with their pieces (got %zu)",
+                       (int)TOKENIZE_MAX_PIECES, n_ids);
+        else
+            write_tokens(answer, backend, ids, n_ids, with_pieces);
     }
     return finish(&reader, &parsed, answer);
 }

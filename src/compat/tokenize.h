@@ -7,7 +7,7 @@
 #include "backend/backend.h"
 #include "common/json.h"
 
-enum { DETOKENIZE_MAX_IDS = 32768 };
+enum { TOKENIZE_MAX_PIECES = 32768, DETOKENIZE_MAX_IDS = 32768 };
 
 /* From the body of the request to that of the answer, *answer, which is emptied first. Returns the
  * status. Members that neither knows are ignored, as there. */

@@ -25,6 +25,7 @@ typedef enum {
     JOB_TIMED_OUT,   /* --inference-timeout-sec */
     JOB_SHUTDOWN,    /* the worker ends */
     JOB_NO_MEMORY,   /* an event could not be written */
+    JOB_TOO_LONG,    /* a prompt */
     JOB_TOO_LARGE    /* the answer, which is kept until it is whole */
 } JobStop;
 
@@ -38,6 +39,7 @@ typedef struct Job {
     Completion completion; /* owned, and empty for all other APIs; request points into it */
     JobStop stop;
     bool started_sent; /* the `started` event is out */
+    bool preparing;    /* its first run has not begun */
     char correlation_id[JOB_CORRELATION_BYTES];
     char started_at[CLOCK_ISO_BYTES];
     uint64_t accepted_ns;

@@ -12,7 +12,7 @@ PREFIX  ?= /usr/local
 
 # Folders that go into the library, in the order of the data flow (main.c and the tests link it).
 SRC_DIRS ?= src/common src/kernels src/formats src/hub src/tokenizer src/sampling src/cache src/layers \
-            src/layers/attention src/model src/report src/profile src/backend src/eval src/checkpoint src/http \
+            src/layers/attention src/model src/report src/profile src/backend src/eval src/checkpoint src/compat src/http \
             src/worker src/cli
 
 LLHTTP_DIR ?= /usr/share/llhttp
@@ -40,7 +40,7 @@ LDFLAGS_ALL = -pie -Wl,-z,relro,-z,now $(SAN) $(LDFLAGS)
 LIBS = $(DEPS_LIBS) -lm
 
 LIB_SRC := $(foreach d,$(SRC_DIRS),$(wildcard $(d)/*.c))
-LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/%.o) $(BUILD)/llhttp/api.o $(BUILD)/llhttp/http.o $(BUILD)/llhttp/llhttp.o
+LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/%.o) $(BUILD)/llhttp/api.o $(BUILD)/llhttp/http.o $(BUILD)/llhttp/llhttp.o $(BUILD)/ui/page.o
 LIB     := $(BUILD)/libllorch.a
 BIN     := $(BUILD)/llorch-cpud
 
@@ -103,6 +103,17 @@ $(patsubst %.c,$(BUILD)/%.o,$(wildcard src/kernels/kernels_avx2*.c)): ISA_FLAGS 
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS_ALL) $(ISA_FLAGS) $(FILE_FLAGS) -MMD -MP -c -o $@ $<
+
+# The page at GET /: one constant, made of these files in this order.
+UI_FILES := $(addprefix src/ui/,page.html icon.png page.css core.js settings.js status.js tokens.js stream.js code.js main.js)
+
+$(BUILD)/ui/page.c: src/ui/make_page $(UI_FILES)
+	@mkdir -p $(@D)
+	src/ui/make_page $(UI_FILES) >$@.part
+	@mv $@.part $@
+
+$(BUILD)/ui/page.o: $(BUILD)/ui/page.c src/ui/page.h
+	$(CC) $(CFLAGS_ALL) -c -o $@ $<
 
 # llhttp comes as source from the distribution; its warnings are not ours.
 $(BUILD)/llhttp/%.o: $(LLHTTP_DIR)/%.c

@@ -36,6 +36,7 @@ typedef enum {
     OPT_INFERENCE_TIMEOUT,
     OPT_DEFER_HEADERS,
     OPT_ENABLE_SHUTDOWN,
+    OPT_NO_UI,
     OPT_ISA,
     OPT_TYPE,
     OPT_KV_TYPE,
@@ -65,6 +66,7 @@ static const struct option long_options[] = {
     {"inference-timeout-sec", required_argument, NULL, OPT_INFERENCE_TIMEOUT},
     {"defer-headers", no_argument, NULL, OPT_DEFER_HEADERS},
     {"enable-shutdown", no_argument, NULL, OPT_ENABLE_SHUTDOWN},
+    {"no-ui", no_argument, NULL, OPT_NO_UI},
     {"isa", required_argument, NULL, OPT_ISA},
     {"type", required_argument, NULL, OPT_TYPE},
     {"kv-type", required_argument, NULL, OPT_KV_TYPE},
@@ -91,8 +93,8 @@ static const char help_text[] =
     "  --host ADDR                address to listen on, or unix:PATH for a Unix socket\n"
     "                             (127.0.0.1; with a callback URL 0.0.0.0)\n"
     "  --unix-mode MODE           mode of the Unix socket's file, octal (0600)\n"
-    "  --api-key-file FILE        requests but /health, /live and /ready must show a key of this\n"
-    "                             file (one a line): Authorization: Bearer KEY\n"
+    "  --api-key-file FILE        requests but /, /health, /live and /ready must show a key of\n"
+    "                             this file (one a line): Authorization: Bearer KEY\n"
     "  --callback-url URL         http address that is told when the worker is ready\n"
     "                             (CALLBACK_URL; none: standalone)\n"
     "  --callback-minimal         send only worker_id, vram_bytes and uri\n"
@@ -105,6 +107,7 @@ static const char help_text[] =
     "  --inference-timeout-sec N  limit of one job from its start (300)\n"
     "  --defer-headers            send the response headers with the first token\n"
     "  --enable-shutdown          answer POST /shutdown\n"
+    "  --no-ui                    do not serve the page at /\n"
     "  --isa NAME                 scalar or avx2 (LLORCH_ISA; the best of this processor)\n"
     "  --type TYPE                hold the weights as f32, f16, bf16, q8_0 or q4_0 (as in the "
     "file)\n"
@@ -236,6 +239,9 @@ static ErrCode apply(ServeOptions *o, int option, const char *text, Err *err)
         return ERR_OK;
     case OPT_ENABLE_SHUTDOWN:
         w->enable_shutdown = true;
+        return ERR_OK;
+    case OPT_NO_UI:
+        w->no_ui = true;
         return ERR_OK;
     case OPT_ISA:
         return parse_text("--isa", text, &o->isa, err);

@@ -29,9 +29,9 @@ def version():
     equal((body["code"], body["retriable"]), ("INVALID_REQUEST", False))
 
 
-for path in ("/", "/nothing", "/health/", "/Health", "/execute/x", "/shutdown", "/metrics", "/%68ealth"):
+for path in ("/nothing", "/health/", "/Health", "/execute/x", "/shutdown", "/metrics", "/%68ealth"):
     suite.case("404 " + path, "POST", path, 404)(check_error)
-for path in ("/health", "/live", "/ready"):
+for path in ("/", "/health", "/live", "/ready"):
     for method in ("POST", "PUT", "DELETE", "OPTIONS"):
         suite.case("405 %s %s" % (method, path), method, path, 405, "GET, HEAD")(check_error)
 for path in ("/execute", "/cancel"):
@@ -63,7 +63,7 @@ def check_head(path):
     connection.close()
 
 
-for path in ("/health", "/live", "/ready"):
+for path in ("/", "/health", "/live", "/ready"):
     suite.case("HEAD %s: headers of GET, no body" % path, path)(check_head)
 
 

@@ -40,8 +40,8 @@
 /* clang-format off */
 #define FUNCTIONS(X) \
     X(open) X(fstat) X(stat) X(lstat) X(mmap) X(munmap) X(madvise) X(mlockall) X(read) X(pread) \
-    X(readv) X(recv) X(write) X(writev) X(send) X(socket) X(bind) X(listen) X(accept4) \
-    X(connect) X(setsockopt) X(getsockname) X(shutdown) X(epoll_create1) X(epoll_ctl) \
+    X(readv) X(recv) X(write) X(writev) X(send) X(sendto) X(socket) X(bind) X(listen) X(accept4) \
+    X(connect) X(setsockopt) X(getsockopt) X(getsockname) X(shutdown) X(epoll_create1) X(epoll_ctl) \
     X(epoll_wait) X(pipe2) X(eventfd) X(timerfd_create) X(fcntl) X(ioctl) X(poll) X(close) \
     X(rename) X(unlink) X(fsync) X(mkdir) X(getrandom) X(sched_getaffinity) \
     X(sched_setaffinity) X(sigaction) X(signal) X(getrlimit) X(setrlimit) X(opendir) X(fopen) \
@@ -174,6 +174,11 @@ SHIM(int, accept4, (int fd, struct sockaddr *at, socklen_t *n, int flags), (fd, 
 SHIM(int, connect, (int fd, const struct sockaddr *at, socklen_t n), (fd, at, n), -1)
 SHIM(int, setsockopt, (int fd, int level, int name, const void *value, socklen_t n),
      (fd, level, name, value, n), -1)
+SHIM(int, getsockopt, (int fd, int level, int name, void *value, socklen_t *n),
+     (fd, level, name, value, n), -1)
+SHIM(ssize_t, sendto,
+     (int fd, const void *p, size_t n, int flags, const struct sockaddr *to, socklen_t n_to),
+     (fd, p, n, flags, to, n_to), -1)
 SHIM(int, getsockname, (int fd, struct sockaddr *at, socklen_t *n), (fd, at, n), -1)
 SHIM(int, shutdown, (int fd, int how), (fd, how), -1)
 SHIM(int, epoll_create1, (int flags), (flags), -1)

@@ -149,6 +149,14 @@ static const char *problem_of(int fd)
     return NULL;
 }
 
+static bool prepare(int fd)
+{
+    const int flags = fcntl(fd, F_GETFL);
+
+    return flags >= 0 && fcntl(fd, F_SETFL, flags | O_NONBLOCK) == 0 &&
+           fcntl(fd, F_SETFD, FD_CLOEXEC) == 0;
+}
+
 ErrCode listener_open_inherited(HttpListener *l, int fd, Err *err)
 {
     const char *problem = problem_of(fd);
@@ -156,8 +164,7 @@ ErrCode listener_open_inherited(HttpListener *l, int fd, Err *err)
 
     if (problem == NULL && option_of(fd, SO_DOMAIN) != AF_UNIX && (port = bound_port(fd)) <= 0)
         problem = "it has no port";
-    if (problem == NULL && (fcntl(fd, F_SETFD, FD_CLOEXEC) != 0 ||
-                            fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) != 0))
+    if (problem == NULL && !prepare(fd))
         problem = strerror(errno);
     if (problem != NULL)
         return err_set(err, ERR_IO, "Failed to listen on descriptor %d: %s", fd, problem);

@@ -186,7 +186,8 @@ void service_manager_update(Worker *w)
             not_sent(m, now, problem);
         pending = compose(w, &msg);
     }
-    arm(m, now, pending);
+    /* While the model loads, nothing but the timer looks how far it is. */
+    arm(m, now, pending || w->phase == WORKER_STARTING);
 }
 
 void service_manager_failed(Worker *w, const char *why)

@@ -41,7 +41,8 @@ SLOW = float(os.environ.get("LLORCH_TEST_SLOW", "1"))
 
 def clean_environment(extra=None):
     env = {k: v for k, v in os.environ.items()
-           if k not in ("WORKER_ID", "MODEL_PATH", "PORT", "CALLBACK_URL", "LLORCH_ISA") and not k.startswith("STUB_")}
+           if k not in ("WORKER_ID", "MODEL_PATH", "PORT", "CALLBACK_URL", "LLORCH_ISA", "NOTIFY_SOCKET")
+           and not k.startswith(("STUB_", "WATCHDOG_", "LISTEN_"))}
     env.update({k: str(v) for k, v in (extra or {}).items()})
     return env
 
@@ -53,9 +54,11 @@ def body_of(**fields):
 
 
 class Worker:
-    """One worker process. args replaces nothing: --port 0 (not with a Unix socket) and --model are put in front unless given."""
+    """One worker process. args replaces nothing: --port 0 (not with a Unix socket) and --model are put in front unless given.
+    wrap is a command that becomes the worker; pass_fds are descriptors that it gets."""
 
-    def __init__(self, *args, stub=False, env=None, model=SHAKESPEARE, ready=True, stdin=subprocess.DEVNULL):
+    def __init__(self, *args, stub=False, env=None, model=SHAKESPEARE, ready=True, stdin=subprocess.DEVNULL, wrap=(),
+                 pass_fds=()):
         self.args = [STUB if stub else BIN]
         if "--port" not in args and "PORT" not in (env or {}) and not any(a.startswith("unix:") for a in args):
             self.args += ["--port", "0"]
@@ -67,8 +70,8 @@ class Worker:
         self._changed = threading.Condition()
         self._log_ended = False
         self.started = time.monotonic()
-        self.process = subprocess.Popen(self.args, cwd=ROOT, env=clean_environment(env), stdin=stdin,
-                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.process = subprocess.Popen([*wrap, *self.args], cwd=ROOT, env=clean_environment(env), stdin=stdin,
+                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=pass_fds)
         self.pid = self.process.pid
         self._reader = threading.Thread(target=self._read_log, daemon=True)
         self._reader.start()
@@ -413,10 +416,10 @@ def raw_exchange(port, data, limit=LIMIT):
             answer += piece
 
 
-def run_program(*args, env=None, limit=LIMIT, program=None, data=b""):
+def run_program(*args, env=None, limit=LIMIT, program=None, data=b"", pass_fds=()):
     """(exit status, standard output, standard error) of the program run to its end."""
     done = subprocess.run([program or BIN, *args], cwd=ROOT, env=clean_environment(env), input=data,
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=limit, check=False)
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=limit, check=False, pass_fds=pass_fds)
     return done.returncode, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace")
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The unit in deploy/systemd, run by a real systemd: in a container over a throw-away copy of this system (systemd-nspawn,
+"""The units in deploy/systemd, run by a real systemd: in a container over a throw-away copy of this system (systemd-nspawn,
 overlay). LLORCH_TEST_ALL=1 runs all other HTTP tests inside the unit's sandbox, too (make check-unit).
 """
 # Runs beside others: nothing here measures time.
@@ -12,46 +12,110 @@ import subprocess
 import sys
 import tempfile
 
-from harness import BIN, BUILD, ROOT, Skip, Suite, check, equal, has, sanitized
+from harness import BIN, BUILD, ROOT, STUB, Skip, Suite, check, equal, has, sanitized
 
 suite = Suite()
-UNIT = os.path.join(ROOT, "deploy", "systemd", "llorch-cpud@.service")
+UNITS = os.path.join(ROOT, "deploy", "systemd")
+UNIT = os.path.join(UNITS, "llorch-cpud@.service")
 MOST_EXPOSURE = 2.0  # systemd-analyze's scale goes from 0 to 10; a unit without any protection has 9.6
 INSIDE = "/srv/llorch"
 # What a unit needs to be started without the rest of the system.
 ALONE = "[Unit]\nDefaultDependencies=no\n"
 # What the tests need that the worker does not: processes of their own, a user who may write to the build folder, time.
-NOT_FOR_TESTS = ("Type", "EnvironmentFile", "ExecStart", "Restart", "RestartSec", "TimeoutStopSec", "TasksMax",
-                 "MemoryMax", "DynamicUser")
+NOT_FOR_TESTS = ("Type", "WatchdogSec", "CPUAffinity", "Environment", "EnvironmentFile", "ExecStart", "Restart", "RestartSec",
+                 "RestartPreventExitStatus", "TimeoutStopSec", "TasksMax", "MemoryMax", "DynamicUser")
 
-# Runs inside, as root: starts the worker as its unit says, uses it, looks at the process, stops it.
-USE_IT = r"""
+# What every script inside begins with. Requests are given up after a while, so that a worker that hangs is a failure.
+SHELL = r"""
 exec >/result 2>&1
 say() { printf '%s=%s\n' "$1" "$2"; }
-systemctl start llorch-cpud@check.service || { journalctl -u llorch-cpud@check --no-pager; cat /log; }
-for _ in $(seq 100); do
-    curl -s -o /dev/null -f http://127.0.0.1:3999/ready && break
-    sleep 0.1
-done
-pid=$(systemctl show -P MainPID llorch-cpud@check.service)
+show() { systemctl show -P "$2" llorch-cpud@$1.service; }
+get() { curl -s -m 20 "$@"; }
+execute() { get -N -H 'Content-Type: application/json' "$@"; }
+until_true() { for _ in $(seq 400); do "$@" && return; sleep 0.05; done; echo "never: $*"; }
+start() { systemctl start "$@" || { journalctl --no-pager -u "$1"; cat /log; }; }
+status_of() { sed -n "s/^$2:[[:space:]]*//p" "/proc/$(show $1 MainPID)/status"; }
+"""
+
+# Starts the worker as its unit says, uses it, looks at the process, stops it. A second one runs meanwhile.
+USE_IT = SHELL + r"""
+start llorch-cpud@FIRST.service
+say ready "$(get -o /dev/null -w '%{http_code}' http://127.0.0.1:3999/ready)"
+say told "$(systemctl status llorch-cpud@FIRST.service | sed -n 's/^ *Status: //p')"
+start llorch-cpud@other.service
+say other "$(get http://127.0.0.1:3998/health | sed 's/.*"worker_id":"\([^"]*\)".*/\1/')"
+say no_key "$(execute -d '{}' -o /dev/null -w '%{http_code}' http://127.0.0.1:3998/execute)"
+say key "$(execute -d '{}' -o /dev/null -w '%{http_code}' -H 'Authorization: Bearer 0123456789abcdef' http://127.0.0.1:3998/execute)"
+say others_cpus "$(status_of other Cpus_allowed_list)"
+pid=$(show FIRST MainPID)
 say user "$(stat -c %u /proc/$pid)"
 say tasks "$(ls /proc/$pid/task | wc -l)"
-for field in NoNewPrivs Seccomp CapEff CapBnd; do
-    say $field "$(sed -n "s/^$field:[[:space:]]*//p" /proc/$pid/status)"
+for field in NoNewPrivs Seccomp CapEff CapBnd Cpus_allowed_list; do
+    say $field "$(status_of FIRST $field)"
 done
 say writable "$(nsenter -t $pid -m sh -c 'for d in / /etc /usr /var /srv /opt; do touch $d/x 2>/dev/null && printf "%s " $d; done')"
 say homes "$(nsenter -t $pid -m sh -c 'ls -A /root /home 2>/dev/null | grep -v : | tr "\n" " "')"
-say memory "$(systemctl show -P MemoryMax llorch-cpud@check.service)"
-say text "$(curl -sN -H 'Content-Type: application/json' -d '{"job_id":"j","prompt":"What","max_tokens":8,"temperature":0}' \
+say memory "$(show FIRST MemoryMax)"
+say text "$(execute -d '{"job_id":"j","prompt":"What","max_tokens":8,"temperature":0}' \
     http://127.0.0.1:3999/execute | grep -c '^event: token')"
-curl -sN -o /stream -H 'Content-Type: application/json' -d '{"job_id":"long","prompt":"What","max_tokens":250}' \
-    http://127.0.0.1:3999/execute &
+execute -o /stream -d '{"job_id":"long","prompt":"What","max_tokens":250}' http://127.0.0.1:3999/execute &
 for _ in $(seq 100); do grep -q '^event: token' /stream 2>/dev/null && break; sleep 0.01; done
-systemctl stop llorch-cpud@check.service
+systemctl stop llorch-cpud@FIRST.service
 wait
 say last "$(grep '^event: ' /stream | tail -n 1)"
-say result "$(systemctl show -P Result llorch-cpud@check.service)"
-say status "$(systemctl show -P ExecMainStatus llorch-cpud@check.service)"
+say result "$(show FIRST Result)"
+say status "$(show FIRST ExecMainStatus)"
+systemctl start llorch-cpud@wrong.service && echo "started all the same"
+say wrong "$(show wrong ExecMainStatus) $(show wrong NRestarts)"
+"""
+
+# Three workers at once, with a backend that takes as long as it is told to: one computes a prompt for longer than the watchdog
+# waits, one computes and never looks at its loop, one is stopped.
+HANG = SHELL + r"""
+start llorch-cpud@long.service llorch-cpud@deaf.service llorch-cpud@stopped.service
+long=$(show long MainPID) deaf=$(show deaf MainPID) stopped=$(show stopped MainPID)
+kill -STOP $stopped
+execute -o /stream -d '{"job_id":"long","prompt":"prompt=4500 tokens=1","max_tokens":1}' http://127.0.0.1:3001/execute &
+execute -o /dev/null -d '{"job_id":"deaf","prompt":"deaf=9000 tokens=1","max_tokens":1}' http://127.0.0.1:3002/execute &
+until_true grep -q '^event: started' /stream
+say busy "$(sleep 1.2; show long StatusText)"
+new() { [ "$(show $1 NRestarts)" = 1 ] && [ "$(show $1 ActiveState)" = active ]; }
+for name in deaf:$deaf:3002 stopped:$stopped:3003; do
+    set -- $(echo $name | tr : ' ')
+    until_true new $1
+    say $1 "$(get -o /dev/null -w '%{http_code}' http://127.0.0.1:$3/ready) $([ "$(show $1 MainPID)" != $2 ] && echo another)"
+done
+say reasons "$(journalctl --no-pager -o cat | grep -c 'Watchdog timeout')"
+wait %1
+say last "$(grep '^event: ' /stream | tail -n 1)"
+say long "$([ "$(show long MainPID)" = $long ] && echo same) $(show long NRestarts)"
+"""
+
+# Sockets are there before workers, all of them start and stop by the target, and a restart loses nobody who waits.
+SOCKETS = SHELL + r"""
+systemctl enable --quiet llorch-cpud@FIRST.socket llorch-cpud@net.socket
+systemctl start llorch-cpud.target
+until_true test -S /run/llorch-cpud/FIRST.sock # outside the container the target is ordered after it
+say mode "$(stat -c '%a %F' /run/llorch-cpud/FIRST.sock)"
+say before "$(show FIRST ActiveState) $(show net ActiveState)"
+one() { execute --unix-socket /run/llorch-cpud/FIRST.sock -d '{"job_id":"j","prompt":"'"$1"'","max_tokens":4}' http://x/execute; }
+say first "$(one tokens=4 | grep -c '^event: token')"
+say cpus "$(status_of FIRST Cpus_allowed_list)"
+say net "$(get http://127.0.0.1:3004/health | grep -o '"port":[0-9]*')"
+pid=$(show FIRST MainPID)
+one 'tokens=4 delay=500' >/stream &
+until_true grep -q '^event: token' /stream
+systemctl restart --no-block llorch-cpud@FIRST.service
+draining() { case "$(show FIRST StatusText)" in Draining*) ;; *) false ;; esac; }
+until_true draining
+say draining "$(show FIRST StatusText)"
+for i in 1 2 3 4 5; do one tokens=4 >/waited$i & done
+wait
+say last "$(grep '^event: ' /stream | tail -n 1)"
+say waited "$(cat /waited? | grep -c '^event: end')"
+say pid "$([ "$(show FIRST MainPID)" != $pid ] && echo another)"
+systemctl stop llorch-cpud.target
+say after "$(show FIRST ActiveState) $(show net ActiveState) $(ls /run/llorch-cpud | wc -l)"
 """
 
 
@@ -147,45 +211,91 @@ def oneshot(command, *lines):
 
 
 @suite.test
-def systemd_finds_nothing_wrong_with_the_unit():
+def systemd_finds_nothing_wrong_with_the_units():
     if not shutil.which("systemd-analyze"):
         raise Skip("systemd-analyze is not installed")
     with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, "llorch-cpud@check.service")
-        with open(UNIT, encoding="utf-8") as file, open(path, "w", encoding="utf-8") as out:
-            out.write(file.read().replace("/usr/local/bin/llorch-cpud", BIN))
-        done = subprocess.run(["systemd-analyze", "verify", "--recursive-errors=no", path], stdout=subprocess.PIPE,
+        names = []
+        for path in sorted(glob.glob(os.path.join(UNITS, "llorch-cpud*.*"))):
+            names.append(os.path.join(folder, os.path.basename(path).replace("@", "@0")))
+            with open(path, encoding="utf-8") as file, open(names[-1], "w", encoding="utf-8") as out:
+                out.write(file.read().replace("/usr/local/bin/llorch-cpud", BIN))
+        equal(len(names), 3)
+        done = subprocess.run(["systemd-analyze", "verify", "--recursive-errors=no", "--man=no", *names], stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT, check=False)
         equal((done.returncode, done.stdout.decode()), (0, ""))
-        done = subprocess.run(["systemd-analyze", "security", "--offline=true", path], stdout=subprocess.PIPE,
+        done = subprocess.run(["systemd-analyze", "security", "--offline=true", names[1]], stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT, check=False)
         score = re.search(r"Overall exposure level for \S+: ([0-9.]+)", done.stdout.decode())
         check(score and float(score.group(1)) <= MOST_EXPOSURE, done.stdout.decode()[-300:])
 
 
-@suite.test
-def a_worker_serves_and_stops_under_the_unit():
+def in_container(script, program, environments, drop_ins=()):
+    """What the script says, as a dictionary, in a container with the units and workers of these environments."""
     if sanitized():
         raise Skip("the leak check at a sanitizer's end is not allowed inside")
     with Container() as c:
-        c.copy(UNIT, "/etc/systemd/system/llorch-cpud@.service")
-        c.write("/etc/systemd/system/llorch-cpud@.service.d/alone.conf",
-                ALONE + "[Service]\nStandardError=truncate:/log\n")
-        c.copy(BIN, "/usr/local/bin/llorch-cpud")
+        for path in sorted(glob.glob(os.path.join(UNITS, "llorch-cpud*.*"))):
+            unit = "/etc/systemd/system/" + os.path.basename(path)
+            c.copy(path, unit)
+            c.write(unit + ".d/alone.conf", ALONE)
+        c.write("/etc/systemd/system/llorch-cpud@.service.d/log.conf", "[Service]\nStandardError=append:/log\n")
+        for name, text in drop_ins:
+            c.write("/etc/systemd/system/%s.d/test.conf" % name, text)
+        c.copy(program, "/usr/local/bin/llorch-cpud")
         c.copy(os.path.join(ROOT, "models", "shakespeare"), INSIDE + "/model")
-        c.write("/etc/llorch-cpud/check.env", "MODEL_PATH=%s/model\nPORT=3999\nLLORCH_ARGS=--log-level debug\n" % INSIDE)
-        c.write("/use-it", USE_IT)
+        for name, text in environments.items():
+            c.write("/etc/llorch-cpud/%s.env" % name, text)
+        c.write("/use-it", script.replace("FIRST", str(min(os.sched_getaffinity(0)))))
         c.write("/etc/systemd/system/check.service", oneshot("/bin/sh /use-it", "StandardOutput=null"))
         c.write("/etc/systemd/system/check.target", ALONE + "Requires=check.service\n")
-        text = c.boot("check.target", 60, "--private-network")
-    found = dict(line.rstrip().split("=", 1) for line in text.splitlines() if "=" in line)
-    for name, value in (("tasks", "1"), ("NoNewPrivs", "1"), ("Seccomp", "2"), ("CapEff", "0" * 16), ("CapBnd", "0" * 16),
-                        ("writable", ""), ("homes", ""), ("text", "8"), ("result", "success"),
-                        ("status", "0")):
+        text = c.boot("check.target", 90, "--private-network")
+    return dict(line.rstrip().split("=", 1) for line in text.splitlines() if "=" in line), text
+
+
+COMMON = "MODEL_PATH=%s/model\n" % INSIDE
+
+
+@suite.test
+def a_worker_serves_and_stops_under_the_unit():
+    first = str(min(os.sched_getaffinity(0)))
+    found, text = in_container(USE_IT, BIN, {
+        "worker": COMMON + "PORT=3999\nLLORCH_ARGS=--log-level debug\n", "other": "PORT=3998\n", "wrong": "LLORCH_ARGS=--wrong\n",
+        "keys": "0123456789abcdef\n"},
+        # As docs/systemd.md says.
+        [("llorch-cpud@other.service", "[Service]\nLoadCredential=keys:/etc/llorch-cpud/keys.env\nExecStart=\nExecStart="
+          "/usr/local/bin/llorch-cpud --api-key-file ${CREDENTIALS_DIRECTORY}/keys $LLORCH_ARGS\n")])
+    for name, value in (("ready", "200"), ("told", '"Ready: model"'), ("other", "llorch-cpud-other"), ("Cpus_allowed_list", first),
+                        ("tasks", "1"), ("NoNewPrivs", "1"), ("Seccomp", "2"), ("CapEff", "0" * 16), ("CapBnd", "0" * 16),
+                        ("writable", ""), ("homes", ""), ("text", "8"), ("result", "success"), ("status", "0"),
+                        ("no_key", "401"), ("key", "422"), ("wrong", "2 0")):
         equal(found.get(name), value, "%s in\n%s" % (name, text))
     check(found["last"] in ("event: end", "event: error"), text)
     check(found["user"] != "0", text)
     check(found["memory"].isdigit(), text)
+    if len(os.sched_getaffinity(0)) > 1:
+        check(found["others_cpus"] != first, text)
+
+
+@suite.test
+def the_watchdog_restarts_what_hangs_and_leaves_alone_what_computes():
+    found, text = in_container(
+        HANG, STUB, {"worker": COMMON, "long": "PORT=3001\n", "deaf": "PORT=3002\n", "stopped": "PORT=3003\n"},
+        [("llorch-cpud@.service", "[Service]\nWatchdogSec=2\nRestartSec=100ms\nTimeoutAbortSec=1\n")])
+    for name, value in (("busy", "Busy: model, 0 jobs waiting"), ("deaf", "200 another"), ("stopped", "200 another"),
+                        ("last", "event: end"), ("long", "same 0")):
+        equal(found.get(name), value, "%s in\n%s" % (name, text))
+
+
+@suite.test
+def requests_wait_at_the_socket_for_a_worker_that_starts_or_restarts():
+    first = str(min(os.sched_getaffinity(0)))
+    found, text = in_container(SOCKETS, STUB, {"worker": COMMON}, [
+        ("llorch-cpud@net.socket", "[Socket]\nListenStream=\nListenStream=127.0.0.1:3004\n")])
+    for name, value in (("mode", "660 socket"), ("before", "inactive inactive"), ("first", "4"), ("cpus", first),
+                        ("net", '"port":3004'), ("draining", "Draining: 1 job left"), ("last", "event: end"), ("waited", "5"),
+                        ("pid", "another"), ("after", "inactive inactive 0")):
+        equal(found.get(name), value, "%s in\n%s" % (name, text))
 
 
 @suite.test

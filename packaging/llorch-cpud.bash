@@ -19,6 +19,7 @@ serve --queue text
 serve --inference-timeout-sec text
 serve --defer-headers -
 serve --enable-shutdown -
+serve --no-ui -
 serve --isa isa
 serve --type type
 serve --kv-type kv_type

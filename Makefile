@@ -28,10 +28,12 @@ HARDEN := -fstack-protector-strong -fPIE
 ifeq ($(findstring -O0,$(OPT)),)
 HARDEN += -D_FORTIFY_SOURCE=2
 endif
+# No trace of the folder it was built in: the same source gives the same program everywhere (make deb).
+PATHS := -fdebug-prefix-map=$(CURDIR)=.
 # How much is said to a debugger: -g1, lines and functions, is enough for reports and compiles a quarter faster.
 DEBUG ?= -g
 SAN ?=
-CFLAGS_ALL = -std=c11 -D_GNU_SOURCE $(OPT) $(DEBUG) -ffp-contract=off -fno-math-errno $(WARN) $(HARDEN) $(SAN) \
+CFLAGS_ALL = -std=c11 -D_GNU_SOURCE $(OPT) $(DEBUG) $(PATHS) -ffp-contract=off -fno-math-errno $(WARN) $(HARDEN) $(SAN) \
              -Isrc -isystem $(LLHTTP_INC) $(DEPS_CFLAGS) -DLLHTTP_STRICT_MODE=1 \
              -DLLORCH_VERSION='"$(VERSION)"' $(CFLAGS)
 LDFLAGS_ALL = -pie -Wl,-z,relro,-z,now $(SAN) $(LDFLAGS)
@@ -116,7 +118,7 @@ $(BUILD)/ui/page.o: $(BUILD)/ui/page.c src/ui/page.h
 # llhttp comes as source from the distribution; its warnings are not ours.
 $(BUILD)/llhttp/%.o: $(LLHTTP_DIR)/%.c
 	@mkdir -p $(@D)
-	$(CC) -std=c11 $(OPT) $(DEBUG) $(HARDEN) $(SAN) -w -I$(LLHTTP_INC) -DLLHTTP_STRICT_MODE=1 -c -o $@ $<
+	$(CC) -std=c11 $(OPT) $(DEBUG) $(PATHS) $(HARDEN) $(SAN) -w -I$(LLHTTP_INC) -DLLHTTP_STRICT_MODE=1 -c -o $@ $<
 
 $(TEST_HELP): $(BUILD)/tests/check.o
 	@rm -f $@
@@ -249,7 +251,7 @@ format: ## clang-format all C sources in place
 	clang-format -i $$(git ls-files '*.c' '*.h' | grep -v unicode_)
 
 # PREFIX and DESTDIR as usual. A second install replaces the first; uninstall goes by the list that install kept.
-INSTALL_ENV = PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' BIN='$(BIN)'
+INSTALL_ENV = PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' BIN='$(BIN)' HELPERS='$(if $(PULL),$(PULL_BIN))'
 install: all ## install under PREFIX (/usr/local): program, model, man pages, completion, systemd unit, documents
 	@$(INSTALL_ENV) packaging/install install
 
@@ -259,7 +261,7 @@ uninstall: ## remove what install put under PREFIX
 # DEB_VERSION, DEBFULLNAME, DEBEMAIL, SOURCE_DATE_EPOCH: see packaging/make_deb.
 DEB_VERSION ?= $(VERSION)-1
 deb: all ## a Debian package of the same, build/llorch-cpud_VERSION-1_ARCHITECTURE.deb
-	@VERSION='$(DEB_VERSION)' BIN='$(BIN)' packaging/make_deb
+	@$(INSTALL_ENV) VERSION='$(DEB_VERSION)' packaging/make_deb
 
 clean: ## remove build/
 	rm -rf build

@@ -19,6 +19,7 @@ serve --queue text
 serve --inference-timeout-sec text
 serve --defer-headers -
 serve --enable-shutdown -
+serve --no-ui -
 serve --isa isa
 serve --type type
 serve --kv-type kv_type
@@ -156,7 +157,15 @@ profile --cost text
 profile --json -
 profile --html file
 profile --trace file
-profile --help -'
+profile --help -
+pull hub
+pull --revision text
+pull --file text
+pull --cache-dir folder
+pull --force -
+pull --retries text
+pull --quiet -
+pull --help -'
 
 # The fixed values of a kind.
 _llorch_cpud_values()
@@ -196,6 +205,7 @@ _llorch_cpud_candidates()
         compgen -f -- "$word"
         compgen -W "$(_llorch_cpud_hub)" -- "$word"
         ;;
+    hub) compgen -W "$(_llorch_cpud_hub)" -- "$word" ;;
     reference)
         compgen -d -- "$word"
         compgen -W self -- "$word"

@@ -9,10 +9,10 @@ function codeFields(prompt, settings) {
   return health && health.model ? [['model', JSON.stringify(health.model)], ...fields] : fields;
 }
 
-const shellQuote = (value) => "'" + value.replaceAll("'", "'\\''") + "'";
+const shellQuote = (value) => /^[\w.:/-]+$/.test(value) ? value : "'" + value.replaceAll("'", "'\\''") + "'";
 
 function curlCode(fields, hasKey) {
-  return 'curl ' + location.origin + '/v1/completions \\\n' +
+  return 'curl ' + shellQuote(BASE + 'v1/completions') + ' \\\n' +
     "  -H 'Content-Type: application/json' \\\n" +
     (hasKey ? '  -H "Authorization: Bearer $LLORCH_API_KEY" \\\n' : '') +
     '  -d ' + shellQuote(requestBody(fields));
@@ -23,7 +23,7 @@ function pythonCode(fields, hasKey) {
   const extra = fields.filter(([name]) => name === 'top_k' || name === 'min_p');
   const own = fields.filter((field) => !extra.includes(field)).map(([name, value]) => '    ' + name + '=' + value + ',\n').join('');
   return (hasKey ? 'import os\n\n' : '') + 'from openai import OpenAI\n\n' +
-    'client = OpenAI(base_url=' + JSON.stringify(location.origin + '/v1') + ', api_key=' + (hasKey ? 'os.environ["LLORCH_API_KEY"]' : '"none"') + ')\n' +
+    'client = OpenAI(base_url=' + JSON.stringify(BASE + 'v1') + ', api_key=' + (hasKey ? 'os.environ["LLORCH_API_KEY"]' : '"none"') + ')\n' +
     'stream = client.completions.create(\n' + own +
     (extra.length ? '    extra_body={' + extra.map(([name, value]) => JSON.stringify(name) + ': ' + value).join(', ') + '},\n' : '') +
     '    stream=True,\n)\n' +
@@ -38,7 +38,7 @@ function javascriptBody(fields) {
 }
 
 function javascriptCode(fields, hasKey) {
-  return 'const response = await fetch(' + JSON.stringify(location.origin + '/v1/completions') + ', {\n  method: "POST",\n' +
+  return 'const response = await fetch(' + JSON.stringify(BASE + 'v1/completions') + ', {\n  method: "POST",\n' +
     '  headers: {"Content-Type": "application/json"' + (hasKey ? ', Authorization: `Bearer ${process.env.LLORCH_API_KEY}`' : '') + '},\n' +
     '  body: ' + javascriptBody(fields) + ',\n});\n' +
     'const answer = await response.json();\n' +

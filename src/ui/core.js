@@ -1,6 +1,9 @@
 'use strict';
 // What the parts of the page share. Text from the worker or the user becomes text nodes only, never markup.
 
+// Where the worker is: a proxy may have put it below a path of its own.
+const BASE = new URL('.', location.href).href;
+
 const $ = (id) => document.getElementById(id);
 
 function make(tag, className, text) {

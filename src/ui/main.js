@@ -8,7 +8,7 @@ addEventListener('keydown', (event) => {
     if (!$('why').hidden) {
       const inside = $('why').contains(document.activeElement);
       hideWhy();
-      if (inside && tokens[current]) tokens[current].node.focus();
+      if (inside && tokens[current]) returnFocus(tokens[current].node);
     } else stopRunning();
   }
 });

@@ -5,10 +5,11 @@ const ASK_HIDDEN_MS = 10000;
 const ANSWER_MS = 4000;
 let health = null; // the last answer; null: none, or the worker is gone
 let lastSpeed = 0; // of our own generations
+let fingerprint = ''; // of the weights, from an answer
 let askTimer = 0;
 
 async function getJson(path) {
-  const response = await fetch(path, {cache: 'no-store', signal: AbortSignal.timeout(ANSWER_MS)});
+  const response = await fetch(BASE + path, {cache: 'no-store', signal: AbortSignal.timeout(ANSWER_MS)});
   return response.json();
 }
 
@@ -57,8 +58,8 @@ function showHealth(progress) {
   write('fact-memory', health.memory_bytes ? bytesText(health.memory_bytes) : '–');
   write('fact-uptime', timeText(health.uptime_seconds));
   write('fact-worker', String(health.worker_id));
-  show('fingerprint', Boolean(health.fingerprint));
-  write('fact-fingerprint', health.fingerprint || '');
+  show('fingerprint', Boolean(health.fingerprint || fingerprint));
+  write('fact-fingerprint', health.fingerprint || fingerprint);
   write('fact-queue', queueText());
   write('fact-speed', speed ? speedText(speed) : '–');
 }
@@ -75,14 +76,15 @@ async function askHealth() {
   clearTimeout(askTimer);
   const before = health;
   try {
-    const answer = await getJson('/health');
-    const progress = answer.state === 'starting' ? (await getJson('/ready')).progress : null;
+    const answer = await getJson('health');
+    const progress = answer.state === 'starting' ? (await getJson('ready')).progress : null;
     health = answer;
     showHealth(progress === undefined ? null : progress);
     if (!before || before.model !== answer.model) showCode();
     if (!before) workerCame();
   } catch (error) {
     health = null;
+    fingerprint = '';
     showGone();
   }
   clearTimeout(askTimer);
@@ -93,7 +95,7 @@ async function askHealth() {
 async function workerCame() {
   if ($('problem').dataset.kind === 'gone') showProblem(null);
   try {
-    const response = await fetch('/v1/models', {headers: keyHeader(), cache: 'no-store', signal: AbortSignal.timeout(ANSWER_MS)});
+    const response = await fetch(BASE + 'v1/models', {headers: keyHeader(), cache: 'no-store', signal: AbortSignal.timeout(ANSWER_MS)});
     if (response.status === 401) askKey();
   } catch (error) {
     return;

@@ -81,6 +81,7 @@ async function refused(response) {
 function takeChunk(chunk, counts) {
   const choice = chunk.choices && chunk.choices[0];
   if (chunk.usage) counts.usage = chunk.usage;
+  fingerprint = chunk.system_fingerprint || '';
   if (!choice) return;
   const logprobs = choice.logprobs;
   const words = logprobs && logprobs.tokens || (choice.text ? [choice.text] : []);
@@ -151,6 +152,7 @@ function showRunning(controller) {
   $('output').classList.toggle('writing', Boolean(controller));
   $('output').setAttribute('aria-busy', controller ? 'true' : 'false');
   show('after', !controller && tokens.length > 0);
+  if (!$('why').hidden && !$('why').contains(document.activeElement)) fillWhy(current); // its buttons work or not
 }
 
 // Sends the prompt and what is shown after it, and appends what comes.
@@ -166,7 +168,7 @@ async function complete(settings) {
   write('summary', 'Waiting for the first token');
   $('say').textContent = 'Generating';
   try {
-    const response = await fetch('/v1/completions', {method: 'POST', body: requestBody(fields), signal: controller.signal, cache: 'no-store',
+    const response = await fetch(BASE + 'v1/completions', {method: 'POST', body: requestBody(fields), signal: controller.signal, cache: 'no-store',
       headers: {'Content-Type': 'application/json', ...keyHeader()}});
     problem = response.ok ? await receive(response, counts) : await refused(response);
   } catch (error) {

@@ -12,6 +12,7 @@ let drawing = 0;
 let current = -1; // the token whose alternatives are shown, or were last
 let pinned = false; // by a key or a tap; else the panel goes with the pointer
 let hoverTimer = 0;
+let closing = false;
 
 // "bytes:\xe2\x80" is what OpenAI's logprobs call a token that is no whole character.
 function wordBytes(word) {
@@ -168,9 +169,9 @@ function placeWhy(i) {
 
 function showWhy(i, pin) {
   clearTimeout(hoverTimer);
-  if (current >= 0 && tokens[current]) {
-    tokens[current].node.classList.remove('on');
-    tokens[current].node.tabIndex = -1;
+  for (const node of $('output').querySelectorAll('.on, [tabindex="0"]')) {
+    node.classList.remove('on');
+    node.tabIndex = -1;
   }
   current = i;
   pinned = pin;
@@ -201,6 +202,13 @@ function focusToken(i) {
   tokens[i].node.focus({preventScroll: true});
   tokens[i].node.scrollIntoView({block: 'nearest'});
   sayToken(i);
+}
+
+// Without the panel that a token opens when it gets the focus.
+function returnFocus(node) {
+  closing = true;
+  node.focus();
+  closing = false;
 }
 
 // The next token that is on the page, in steps of one.
@@ -255,7 +263,7 @@ function startTokens() {
     if (i >= 0 && getSelection().isCollapsed) focusToken(i);
   });
   output.addEventListener('focusin', (event) => {
-    if (tokenOf(event) >= 0 && event.target.matches(':focus-visible') && $('why').hidden) focusToken(tokenOf(event));
+    if (!closing && tokenOf(event) >= 0 && event.target.matches(':focus-visible') && $('why').hidden) focusToken(tokenOf(event));
   });
   output.addEventListener('keydown', onTokenKey);
   $('why').addEventListener('keydown', onWhyKey);

@@ -8,12 +8,12 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
 
 from harness import LIMIT, SLOW, Skip, check, sanitized
 
 FLAGS = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-dev-shm-usage",
-         "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+         "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-extensions",
+         "--disable-default-apps", "--disable-domain-reliability", "--no-default-browser-check", "--mute-audio"]
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"  # the protocol's name for a reference to one
 KEYS = {"Escape": "\ue00c", "Enter": "\ue007", "Tab": "\ue004", "Left": "\ue012", "Up": "\ue013", "Right": "\ue014", "Down": "\ue015",
         "Home": "\ue011", "End": "\ue010", "Control": "\ue009", "Shift": "\ue008", "Backspace": "\ue003"}
@@ -47,6 +47,8 @@ class Browser:
         answer = self.call("POST", "/session", {"capabilities": {"alwaysMatch": {
             "goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"}}}})
         self.session = "/session/" + answer["sessionId"]
+        self.call("POST", "/timeouts", {"script": int(2000 * LIMIT * SLOW)})
+        self.looks = None
 
     def call(self, method, path, body=None):
         self.connection.request(method, self.session + path, None if body is None else json.dumps(body),
@@ -61,6 +63,9 @@ class Browser:
 
     def look(self, width=1280, height=900, dark=False, still=False):
         """How large the window is and what its user prefers."""
+        if self.looks == (width, height, dark, still):
+            return
+        self.looks = (width, height, dark, still)
         self.cdp("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 500)
         self.cdp("Emulation.setEmulatedMedia", features=[
             {"name": "prefers-color-scheme", "value": "dark" if dark else "light"},
@@ -76,14 +81,16 @@ class Browser:
         return self.call("POST", "/execute/sync", {"script": script, "args": list(args)})
 
     def wait(self, script, *args, what=None, limit=LIMIT):
-        """The first true value of an expression."""
-        end = time.monotonic() + limit * SLOW
-        while True:
-            value = self.js("return " + script, *args)
-            if value:
-                return value
-            check(time.monotonic() < end, "%s does not become true; the page says: %r" % (what or script, self.said()))
-            time.sleep(0.03)
+        """The first true value of an expression; the page itself looks again and again."""
+        value = self.call("POST", "/execute/async", {"args": list(args) + [limit * SLOW * 1000], "script": """
+            const done = arguments[arguments.length - 1], end = performance.now() + arguments[arguments.length - 2];
+            const look = () => {
+              const value = %s;
+              if (value || performance.now() > end) done(value); else setTimeout(look, 15);
+            };
+            look();""" % script})
+        check(value, "%s does not become true; the page says: %r" % (what or script, self.said() if not value else ""))
+        return value
 
     def said(self):
         """All that the page says of its own accord."""

@@ -33,8 +33,18 @@ PACKAGES = """adduser base-files base-passwd bash bsdutils coreutils dash debcon
  libsepol2 libsmartcols1 libss2 libstdc++6 libsystemd0 libtasn1-6 libtinfo6 libudev1 libunistring2 libuuid1 libxxhash0 libzstd1
  login logsave mawk mount ncurses-base ncurses-bin passwd perl-base sed sysvinit-utils tar tzdata usr-is-merged util-linux
  util-linux-extra zlib1g"""
+# A systemctl of a machine with three running workers, the second of which does not start again; writes down what it is told.
+SYSTEMCTL = """#!/bin/sh
+echo "$*" >>/tmp/systemctl.log
+case "$*" in
+list-units*) for i in 0 1 2; do echo "llorch-cpud@$i.service loaded active running worker"; done ;;
+*is-enabled*) echo enabled ;;
+*" restart llorch-cpud@1.service") exit 1 ;;
+esac
+"""
 # What apt and dpkg keep for themselves.
 BOOKS = ("var/lib/dpkg", "var/lib/apt", "var/cache", "var/log", "proc", "tmp")
+HELPER = next(iter(glob.glob(os.path.join(os.path.dirname(BIN), "llorch-cpud-pull"))), "")  # a build may leave it out
 suite = Suite()
 
 
@@ -181,6 +191,21 @@ class Debian:
                 found[os.path.normpath(os.path.join(here, name))] = (oct(stat.st_mode), stat.st_uid, stat.st_gid)
         return found
 
+    def pretend_systemd(self):
+        os.makedirs(self.path("/run/systemd/system"))
+        with open(self.path("/usr/bin/systemctl"), "w", encoding="utf-8") as file:
+            file.write(SYSTEMCTL)
+        os.chmod(self.path("/usr/bin/systemctl"), 0o755)
+
+    def end_systemd(self):
+        """What it was told to do."""
+        os.remove(self.path("/usr/bin/systemctl"))
+        shutil.rmtree(self.path("/run/systemd"))
+        with open(self.path("/tmp/systemctl.log"), encoding="utf-8") as file:
+            said = file.read().splitlines()
+        os.remove(self.path("/tmp/systemctl.log"))
+        return [line.replace("--quiet ", "").replace("--system ", "") for line in said if "is-" not in line]
+
     def path(self, path):
         return self.root + path
 
@@ -209,9 +234,9 @@ def system():
 # --- the package ---
 
 def build(version, folder, **more):
-    """The package of the program as it was built for this test, with this version, moved to the folder; compressed in a hurry."""
-    more.setdefault("DPKG_DEB_COMPRESSOR_LEVEL", "0")
-    said = run("packaging/make_deb", cwd=ROOT, env=dict(os.environ, BIN=os.path.relpath(BIN, ROOT), VERSION=version, **more))
+    """The package of the program as it was built for this test, with this version, moved to the folder; not compressed, to save time."""
+    more.setdefault("DPKG_DEB_COMPRESSOR_TYPE", "none")
+    said = run("packaging/make_deb", cwd=ROOT, env=dict(os.environ, BIN=BIN, HELPERS=HELPER, VERSION=version, **more))
     package = os.path.join(ROOT, said.strip().splitlines()[-1])
     os.makedirs(folder, exist_ok=True)
     return shutil.move(package, os.path.join(folder, os.path.basename(package)))
@@ -250,7 +275,8 @@ def sources_of_both_forms_are_understood():
 @suite.test
 def make_deb_calls_the_script_with_the_version():
     said = run("make", "-n", "deb", "VARIANT=" + os.path.basename(BUILD), cwd=ROOT)
-    has(said, "VERSION='%s' BIN='build/%s/llorch-cpud' packaging/make_deb\n" % (VERSION, os.path.basename(BUILD)))
+    has(said, "BIN='build/%s/llorch-cpud' HELPERS='%s' VERSION='%s' packaging/make_deb\n" % (
+        os.path.basename(BUILD), HELPER and os.path.relpath(HELPER, ROOT), VERSION))
 
 
 @suite.test
@@ -272,14 +298,21 @@ def the_package_says_what_it_is_and_needs():
     equal((field(new, "Package"), field(new, "Version"), field(old, "Version")), ("llorch-cpud", VERSION, "0.0.9-1"))
     needs = re.findall(r"([\w.+-]+)(?: \([^)]*\))?", field(new, "Depends"))
     equal(sorted(needs), ["libc6", "libevent-core-2.1-7", "libjansson4"])
+    if HELPER:
+        recommended = field(new, "Recommends")
+        check("libcurl4 " in recommended and "libc6" not in recommended, recommended)
     listing = run("dpkg-deb", "-c", new)
     for line in listing.splitlines():
         check(re.match(r"(-rw-r--r--|-rwxr-xr-x|drwxr-xr-x) root/root ", line), line)
     check(ROOT not in listing and "installed-files" not in listing, listing)
     with tempfile.TemporaryDirectory() as folder:
         run("dpkg-deb", "-R", new, folder)
-        with open(folder + "/usr/bin/llorch-cpud", "rb") as file:
-            check(ROOT.encode() not in file.read(), "the program holds the path of this folder")
+        for program in glob.glob(folder + "/usr/bin/*") + glob.glob(folder + "/usr/libexec/llorch-cpud/*"):
+            with open(program, "rb") as file:
+                check(ROOT.encode() not in file.read(), "%s holds the path of this folder" % program)
+            has(run("readelf", "-lW", program), "GNU_RELRO")
+            has(run("readelf", "-dW", program), "Flags: NOW PIE")
+            check(".debug_info" not in run("readelf", "-SW", program), program + " is not stripped")
         run("md5sum", "--quiet", "-c", "DEBIAN/md5sums", cwd=folder)
 
 
@@ -354,8 +387,13 @@ def an_upgrade_keeps_what_the_administrator_wrote():
     with open(d.path("/etc/llorch-cpud/0.env"), "w", encoding="utf-8") as file:
         file.write("PORT=4001\n")
     shutil.copy(new, d.path("/tmp/new.deb"))
-    d.apt("install", "--no-install-recommends", "/tmp/new.deb")
+    d.pretend_systemd()
+    said = d.apt("install", "--no-install-recommends", "/tmp/new.deb")
     equal(d.status(), "ii " + VERSION)
+    # One after the other, not beyond the one that does not come back.
+    equal(d.end_systemd(), ["daemon-reload", "list-units --plain --no-legend --state=active llorch-cpud@*.service",
+                            "restart llorch-cpud@0.service", "restart llorch-cpud@1.service"])
+    has(said, "llorch-cpud: llorch-cpud@1.service did not start again, see journalctl -u llorch-cpud@1.service.")
     with open(d.path("/etc/llorch-cpud/worker.env"), encoding="utf-8") as file:
         has(file.read(), "\nPORT=4000\n")
     equal(sorted(os.listdir(d.path("/etc/llorch-cpud"))), ["0.env", "worker.env"])
@@ -369,7 +407,9 @@ def removed_it_leaves_its_configuration_and_nothing_else():
     # What "systemctl enable llorch-cpud@0" does.
     os.makedirs(d.path("/etc/systemd/system/llorch-cpud.target.wants"))
     os.symlink("/lib/systemd/system/llorch-cpud@.service", d.path("/etc/systemd/system/llorch-cpud.target.wants/llorch-cpud@0.service"))
+    d.pretend_systemd()
     d.run("dpkg", "--remove", "llorch-cpud")
+    equal(d.end_systemd(), ["stop llorch-cpud@*.socket llorch-cpud@*.service", "daemon-reload"])
     equal(d.status()[:2], "rc")
     left = {path for path in d.files() if "llorch" in path}
     equal(left, {"etc/llorch-cpud", "etc/llorch-cpud/0.env", "etc/llorch-cpud/worker.env",

@@ -18,9 +18,12 @@ import tempfile
 import time
 import urllib.request
 
+from hub_rig import REPO, Hub
 from harness import BIN, BUILD, LIMIT, ROOT, SLOW, Skip, Suite, check, clean_environment, equal, free_port, has, sanitized
 
 MANUAL = os.path.join(ROOT, "docs", "man")
+# Programs that the program starts; what a build without libcurl leaves out is not there.
+HELPERS = next(iter(glob.glob(os.path.join(os.path.dirname(BIN), "llorch-cpud-pull"))), "")
 COMPLETION = os.path.join(ROOT, "packaging", "llorch-cpud.bash")
 SECTIONS = ["NAME", "SYNOPSIS", "DESCRIPTION", "OPTIONS", "ENVIRONMENT", "FILES", "EXIT STATUS", "EXAMPLES", "SEE ALSO"]
 OPTIONAL = {"ENVIRONMENT", "FILES"}  # of commands that look at none
@@ -127,7 +130,7 @@ def pages_have_their_sections_in_order():
 @suite.test
 def variables_of_the_environment_are_in_the_pages():
     sources = "".join(read(path) for path in glob.glob(os.path.join(ROOT, "src", "**", "*.c"), recursive=True))
-    used = set(re.findall(r'(?:getenv|environment)\("([A-Z_]+)"\)', sources))
+    used = set(re.findall(r'(?:getenv|environment|environment_is_true|take)\("([A-Z_]+)"\)', sources))
     named = {name for path in glob.glob(MANUAL + "/*.1") for line in re.findall(r"^\.(?:It )?Ev (.*)$", read(path), re.MULTILINE)
              for name in re.findall(r"[A-Z_]{2,}", line)}
     none(["no page names %s, which the program reads (.It Ev %s)" % (name, name) for name in used - named]
@@ -179,7 +182,7 @@ def tree(folder):
 
 def make(target, destination, prefix="/usr/local"):
     """With the program as it was built for this test."""
-    return output("packaging/install", target, cwd=ROOT, env=dict(os.environ, PREFIX=prefix, DESTDIR=destination, BIN=BIN))
+    return output("packaging/install", target, cwd=ROOT, env=dict(os.environ, PREFIX=prefix, DESTDIR=destination, BIN=BIN, HELPERS=HELPERS))
 
 
 class Installed:
@@ -200,8 +203,8 @@ installed = functools.lru_cache(Installed)  # one is enough for those that only 
 def make_calls_the_script_with_what_it_was_given():
     said = output("make", "-n", "install", "uninstall", "PREFIX=/opt/x", "DESTDIR=/stage", "VARIANT=" + os.path.basename(BUILD), cwd=ROOT)
     for target in ("install", "uninstall"):
-        has(said, "PREFIX='/opt/x' DESTDIR='/stage' BIN='build/%s/llorch-cpud' packaging/install %s\n" % (
-            os.path.basename(BUILD), target))
+        has(said, "PREFIX='/opt/x' DESTDIR='/stage' BIN='build/%s/llorch-cpud' HELPERS='%s' packaging/install %s\n" % (
+            os.path.basename(BUILD), os.path.relpath(HELPERS, ROOT) if HELPERS else "", target))
 
 
 @suite.test
@@ -265,6 +268,8 @@ def a_prefix_that_would_break_unit_files_is_refused():
 def what_is_installed_is_found():
     it = installed()
     has(output("llorch-cpud", "info", env=it.env, cwd="/"), "shakespeare")
+    if HELPERS:
+        has(output("llorch-cpud", "pull", "--help", env=it.env, cwd="/"), "usage: llorch-cpud pull")
     docs = os.path.join(it.prefix, "share/doc/llorch-cpud")
     for path in ("README.md", "LICENSE", "docs/contract.md", "docs/install.md", "examples/systemd/worker.env"):
         check(os.path.exists(os.path.join(docs, path)), path)
@@ -305,7 +310,8 @@ def wait_ready(port, limit=LIMIT * SLOW):
 def examples_of_the_pages_run():
     ran = 0
     it = installed()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, Hub() as hub:
+        env = dict(it.env, HF_HOME=folder + "/hub", HF_ENDPOINT=hub.url)
         shutil.copy(os.path.join(ROOT, "tests", "data", "hamlet.txt"), os.path.join(folder, "play.txt"))
         for path in sorted(glob.glob(MANUAL + "/*.1")):
             port = free_port()
@@ -315,15 +321,16 @@ def examples_of_the_pages_run():
             try:
                 for command in found:
                     command = command.replace("/usr/local/", it.prefix + "/").replace("3000", str(port))
+                    command = command.replace("openai-community/gpt2", REPO)
                     if command.startswith("llorch-cpud serve "):
-                        servers.append(subprocess.Popen(["sh", "-c", "exec " + command], cwd=folder, env=it.env,
+                        servers.append(subprocess.Popen(["sh", "-c", "exec " + command], cwd=folder, env=env,
                                                         stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
                         wait_ready(port)
-                    elif command.startswith("curl ") and not shutil.which("curl"):
+                    elif command.startswith("curl ") and not shutil.which("curl") or REPO in command and not HELPERS:
                         continue
                     else:
                         there = set(os.listdir(folder))
-                        said = output("sh", "-c", command.replace("curl ", "curl -sSf "), cwd=folder, env=it.env)
+                        said = output("sh", "-c", command.replace("curl ", "curl -sSf "), cwd=folder, env=env)
                         check(said.strip() or set(os.listdir(folder)) != there, command + " does nothing that can be seen")
                     ran += 1
             finally:
@@ -340,6 +347,7 @@ while IFS= read -r COMP_LINE && IFS= read -r -d '' words; do
     mapfile -t COMP_WORDS <<<"$words"
     COMP_CWORD=$((${#COMP_WORDS[@]} - 1)) COMP_POINT=${#COMP_LINE}
     _llorch_cpud || exit 1
+    wait $! # for the list of candidates, so that nothing is left behind
     printf '%s\n' "${COMPREPLY[@]}"
     printf '\0'
 done
@@ -394,6 +402,7 @@ def bash_completes_commands_options_and_values():
              ("llorch-cpud capture --out LIC", []),  # a folder is wanted
              ("llorch-cpud diff REA", ["README.md"]),
              ("llorch-cpud diff --b", ["--bits"]),
+             ("llorch-cpud pull --fo", ["--force"]),
              ("llorch-cpud serve --cpu 0", ["0"])]
     for (line, want), got in zip(cases, complete([line for line, _ in cases])):
         equal(got, want, line)
@@ -422,8 +431,9 @@ def models_of_the_cache_are_offered():
     with tempfile.TemporaryDirectory() as hub:
         for name in ("models--openai-community--gpt2", "models--distilgpt2", "datasets--openai--x", "models--openai--torn"):
             os.makedirs(os.path.join(hub, name, "snapshots" if "torn" not in name else "blobs"))
-        equal(complete(["llorch-cpud generate --model openai", "llorch-cpud serve --model d"], env={"HF_HUB_CACHE": hub}, cwd=hub),
-              [["openai-community/gpt2"], ["datasets--openai--x", "distilgpt2"]])
+        equal(complete(["llorch-cpud generate --model openai", "llorch-cpud serve --model d", "llorch-cpud pull d"],
+                       env={"HF_HUB_CACHE": hub}, cwd=hub),
+              [["openai-community/gpt2"], ["datasets--openai--x", "distilgpt2"], ["distilgpt2"]])
 
 
 @suite.test

@@ -411,7 +411,7 @@ def a_killed_worker_cuts_only_its_own_stream():
     equal(len(tokens_of(streams["2"].collect())), 149)  # and the one that was read
     for s in waiting:
         check_order(s.collect())
-    evenly(f, 2, 4, prompt="tokens=1 delay=4", max_tokens=1)
+    evenly(f, 2, 16, prompt="tokens=1 delay=4", max_tokens=1)
 
 
 @suite.test

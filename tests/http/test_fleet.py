@@ -3,10 +3,12 @@
 timing does not depend on a model; answers are compared with the real one.
 """
 import contextlib
+import fcntl
 import importlib.machinery
 import importlib.util
 import json
 import os
+import pty
 import re
 import shutil
 import signal
@@ -14,6 +16,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import termios
 import threading
 import time
 from collections import Counter
@@ -35,14 +38,15 @@ KEY = "a-key-of-this-test"
 class Fleet:
     """One scripts/fleet; what it prints is kept."""
 
-    def __init__(self, n, *args, program=STUB, model=PACKED, prefix=(), ready=True, env=None):
+    def __init__(self, n, *args, program=STUB, model=PACKED, prefix=(), ready=True, env=None, stdin=subprocess.DEVNULL,
+                 prepare=None):
         self.port = free_port()
         self.temporary = tempfile.mkdtemp(dir=FOLDER)
         self.lines, self.errors = [], []
         self._changed = threading.Condition()
         command = [*prefix, FLEET, str(n), "--program", program, "--model", model, "--port", str(self.port), *args]
         self.process = subprocess.Popen(command, env=clean_environment(dict({"TMPDIR": self.temporary}, **(env or {}))), cwd=ROOT,
-                                        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+                                        stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=prepare)
         self._readers = [threading.Thread(target=self._read, args=pair, daemon=True)
                          for pair in ((self.process.stdout, self.lines), (self.process.stderr, self.errors))]
         for reader in self._readers:
@@ -249,6 +253,32 @@ def evenly(fleet, n, spread, **fields):
     return answers
 
 
+@contextlib.contextmanager
+def haproxy(path):
+    """A HAProxy of its own, as systemd runs it: a master that reloads. Yields its process and port."""
+    port = free_port()
+    environment = clean_environment({"LLORCH_BIND": "127.0.0.1:%d" % port, "LLORCH_METRICS": "127.0.0.1:%d" % free_port()})
+    master = subprocess.Popen([HAPROXY, "-W", "-db", "-f", path], env=environment, stdin=subprocess.DEVNULL,
+                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        end = time.monotonic() + LIMIT
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port)).close()
+                break
+            except ConnectionRefusedError:
+                check(time.monotonic() < end, "HAProxy does not listen")
+                time.sleep(0.01)
+        yield master, port
+    finally:
+        master.terminate()
+        master.wait(LIMIT)
+
+
+def second_haproxy(fleet):
+    return haproxy(os.path.join(fleet.folder(), "haproxy.cfg"))
+
+
 @suite.test
 def haproxy_accepts_the_configuration_without_a_warning():
     done = subprocess.run([HAPROXY, "-c", "-f", CONFIG], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
@@ -368,6 +398,34 @@ def a_client_that_leaves_frees_its_worker():
     print("# free within %.0f ms" % (1000 * max(most)))
 
 
+def fleet_module():
+    loader = importlib.machinery.SourceFileLoader("fleet", FLEET)
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader("fleet", loader))
+    sys.dont_write_bytecode = True
+    loader.exec_module(module)
+    return module
+
+
+@suite.test
+def the_same_with_workers_on_ports():
+    """As the configuration stands in deploy/, but for the numbers of the ports."""
+    path = os.path.join(FOLDER, "ports.cfg")
+    with Worker("--queue", "1", "--defer-headers", stub=True) as w:
+        fleet_module().write_config(CONFIG, path, ["127.0.0.1:%d" % w.port])
+        with haproxy(path) as (_, port):
+            check_order(Stream(port, body_of(), {"Connection": "close"}).collect())
+            for how in ("FIN", "close", "RST"):
+                stream = Stream(port, body_of(**ENDLESS))
+                stream.next_named("token")
+                waiting = Stream(port, body_of(prompt="tokens=1"), {"Connection": "close"})
+                check(waiting.silent_for(0.05), "no headers before the first token")
+                begin = time.monotonic()
+                leave(stream, how)
+                check_order(waiting.collect())
+                within(time.monotonic() - begin, 0, 3 * LEFT_SECONDS)  # one try on a busy machine
+                stream.close()
+
+
 @suite.test
 def a_client_that_leaves_the_queue_never_reaches_a_worker():
     f = two()
@@ -417,8 +475,8 @@ def a_killed_worker_cuts_only_its_own_stream():
 @suite.test
 def a_worker_killed_in_a_prompt_is_replaced_by_the_other():
     f = two()
-    for n in (1, 2):
-        stream = f.execute(prompt="prompt=300 tokens=2 " + (n - 1) * 20000 * "x")  # more than HAProxy's usual buffer
+    for n in (1, 2):  # the second prompt is longer than HAProxy's buffer would be
+        stream = f.execute(prompt="prompt=300 tokens=2 " + (n - 1) * 20000 * "x")
         check(stream.silent_for(0.1), "no headers before the first token")
         count = [len(f.starts(i)) for i in (1, 2)]
         busy = [i for i in (1, 2) if f.get("/worker/%d/health" % i)[1]["state"] == "busy"]
@@ -465,28 +523,6 @@ def SIGHUP_replaces_all_workers_without_an_error():
     equal([p for p in before if os.path.exists("/proc/%d" % p)], [])
 
 
-@contextlib.contextmanager
-def second_haproxy(fleet):
-    """Another HAProxy before the same workers, as systemd runs it: a master that reloads. Yields its process and port."""
-    port = free_port()
-    environment = clean_environment({"LLORCH_BIND": "127.0.0.1:%d" % port, "LLORCH_METRICS": "127.0.0.1:%d" % free_port()})
-    master = subprocess.Popen([HAPROXY, "-W", "-db", "-f", os.path.join(fleet.folder(), "haproxy.cfg")], env=environment,
-                              stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        end = time.monotonic() + LIMIT
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port)).close()
-                break
-            except ConnectionRefusedError:
-                check(time.monotonic() < end, "HAProxy does not listen")
-                time.sleep(0.01)
-        yield master, port
-    finally:
-        master.terminate()
-        master.wait(LIMIT)
-
-
 @suite.test
 def a_reload_of_HAProxy_loses_nothing():
     f = two()
@@ -502,13 +538,23 @@ def a_reload_of_HAProxy_loses_nothing():
 
 
 @suite.test
-def two_HAProxies_before_the_same_workers_need_no_luck():
-    """Each sends one request at a time to each worker: with --queue 1 the second waits there."""
+def two_HAProxies_before_the_same_workers_cause_no_error():
+    """Each sends one request at a time to each worker: with --queue 1 the second waits there. One that drains refuses it."""
     f = two()
     with second_haproxy(f) as (_, port):
         streams = [Stream(p, body_of(prompt="tokens=4 delay=3"), {"Connection": "close"}) for p in (port, f.port) * 16]
         for s in streams:
             check_order(s.collect())
+        stream = Stream(port, body_of(prompt="tokens=100 delay=4", max_tokens=100), {"Connection": "close"})
+        stream.next_named("token")
+        n = int(stream.headers["x-worker"])
+        count = len(f.starts(n))
+        os.kill(f.pid(n), signal.SIGTERM)
+        for _ in range(4):
+            equal(essence(f.execute(prompt="tokens=1").collect())[1][0], "end")
+        equal(len(tokens_of(stream.collect())), 99)
+        f.wait_line("worker %d: ready" % n, count + 1)
+        f.wait_up()
 
 
 @suite.test
@@ -637,6 +683,22 @@ def it_works_for_an_ordinary_user():
     equal(f.stop(), 0)
 
 
+def take_terminal(slave):
+    os.setsid()
+    fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
+
+
+@suite.test
+def a_terminal_that_goes_away_ends_it():
+    master, slave = pty.openpty()
+    f = Fleet(1, stdin=slave, prepare=lambda: take_terminal(slave))
+    os.close(slave)
+    f.signal(signal.SIGHUP)  # with the terminal in its place this means something else
+    f.wait_line("all workers are new")
+    os.close(master)
+    equal(f.wait(), 0)
+
+
 def fails(status, part, *args, env=None):
     with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
         got, out, error = run_program(*args, program=FLEET, env=dict({"TMPDIR": folder}, **(env or {})))
@@ -673,10 +735,7 @@ def long_folder():
 
 @suite.test
 def without_haproxy_it_names_the_command_that_installs_it():
-    loader = importlib.machinery.SourceFileLoader("fleet", FLEET)
-    module = importlib.util.module_from_spec(importlib.util.spec_from_loader("fleet", loader))
-    sys.dont_write_bytecode = True
-    loader.exec_module(module)
+    module = fleet_module()
     module.MORE_PATH = ""
     path, os.environ["PATH"] = os.environ["PATH"], FOLDER
     try:

@@ -1,7 +1,7 @@
 /* worker/job.h: a job from its acceptance to its terminal event, and the line in which jobs wait
  * (first come, first served). At most one runs.
  *
- * May include: common, http. */
+ * May include: backend, common, http. */
 #ifndef LLORCH_WORKER_JOB_H
 #define LLORCH_WORKER_JOB_H
 
@@ -12,6 +12,7 @@
 #include "common/clock.h"
 #include "common/error.h"
 #include "http/server.h"
+#include "worker/metrics.h"
 #include "worker/request.h"
 
 enum { JOB_CORRELATION_BYTES = 129 };
@@ -42,6 +43,7 @@ typedef struct Job {
     uint64_t first_token_ns;
     uint64_t last_token_ns;
     uint32_t tokens_out;
+    JobMeter meter;                   /* for GET /metrics */
     int prompt_tokens, cached_tokens; /* once the backend took it; cached ones were not computed */
 } Job;
 

@@ -9,11 +9,14 @@
 #include <strings.h>
 
 #include "common/clock.h"
+#include "common/exposition.h"
 #include "common/text.h"
 #include "worker/access.h"
 #include "worker/health.h"
 #include "worker/job.h"
 #include "worker/job_stream.h"
+#include "worker/metrics.h"
+#include "worker/metrics_page.h"
 #include "worker/request.h"
 #include "worker/runner.h"
 #include "worker/shutdown.h"
@@ -96,16 +99,34 @@ static void get_ready(Worker *w, HttpConn *conn, const HttpRequest *request)
     respond(conn, status, NULL, &answer);
 }
 
+static void get_metrics(Worker *w, HttpConn *conn, const HttpRequest *request)
+{
+    JsonBuf answer = {0};
+
+    (void)request;
+    metrics_page(w, &answer);
+    if (answer.oom)
+        respond(conn, 500, NULL, &answer);
+    else
+        http_respond(conn, 200, EXPOSITION_TYPE, NULL, answer.data, answer.len);
+    json_buf_free(&answer);
+}
+
 /* Why a valid job is refused now, or NULL. */
-static const char *refusal(const Worker *w, char *text, size_t size, bool *retriable)
+static const char *refusal(Worker *w, char *text, size_t size, bool *retriable)
 {
     *retriable = w->phase != WORKER_DRAINING;
-    if (w->phase == WORKER_STARTING)
+    if (w->phase == WORKER_STARTING) {
+        metrics_rejected(&w->metrics, METRIC_STARTING);
         return "the model is still loading";
-    if (w->phase == WORKER_DRAINING)
+    }
+    if (w->phase == WORKER_DRAINING) {
+        metrics_rejected(&w->metrics, METRIC_DRAINING);
         return "the worker is shutting down";
+    }
     if (job_queue_has_room(&w->jobs))
         return NULL;
+    metrics_rejected(&w->metrics, METRIC_QUEUE_FULL);
     snprintf(text, size, "the queue is full (%d waiting, limit %d)", w->jobs.n_waiting,
              w->options->queue_limit);
     return text;
@@ -122,6 +143,7 @@ static void post_execute(Worker *w, HttpConn *conn, const HttpRequest *request)
     const int status = request_parse(&parsed, request->body, request->n_body, w->backend, &answer);
 
     if (status != 200) {
+        metrics_rejected(&w->metrics, status == 500 ? METRIC_NO_MEMORY : METRIC_INVALID);
         respond(conn, status, NULL, &answer);
         return;
     }
@@ -137,6 +159,7 @@ static void post_execute(Worker *w, HttpConn *conn, const HttpRequest *request)
     snprintf(job->correlation_id, sizeof job->correlation_id, "%s", request->correlation_id);
     http_conn_set_data(conn, job);
     job_stream_open(w, job);
+    metrics_accepted(&job->meter, METRIC_EXECUTE, job->accepted_ns);
     worker_arm_tick(w);
 }
 
@@ -193,9 +216,13 @@ typedef struct {
 static const Route *find_route(const Worker *w, const char *path)
 {
     static const Route routes[] = {
-        {"/health", HTTP_GET, get_health, true},    {"/live", HTTP_GET, get_live, true},
-        {"/ready", HTTP_GET, get_ready, true},      {"/execute", HTTP_POST, post_execute, false},
-        {"/cancel", HTTP_POST, post_cancel, false}, {"/shutdown", HTTP_POST, post_shutdown, false},
+        {"/health", HTTP_GET, get_health, true},
+        {"/live", HTTP_GET, get_live, true},
+        {"/ready", HTTP_GET, get_ready, true},
+        {"/execute", HTTP_POST, post_execute, false},
+        {"/cancel", HTTP_POST, post_cancel, false},
+        {"/metrics", HTTP_GET, get_metrics, false},
+        {"/shutdown", HTTP_POST, post_shutdown, false},
     };
 
     for (size_t i = 0; i < sizeof routes / sizeof *routes; i++)
@@ -233,18 +260,24 @@ static const Route *check_head(Worker *w, HttpConn *conn, const HttpRequest *req
         return NULL;
     }
     if ((route->answer == post_execute || route->answer == post_cancel) &&
-        !check_content(conn, request))
+        !check_content(conn, request)) {
+        if (route->answer == post_execute)
+            metrics_rejected(&w->metrics, METRIC_INVALID);
         return NULL;
+    }
     return route;
 }
 
 /* Unknown paths need a key as well, so that nobody without one learns which there are. */
 static const char *refuse_head(void *ctx, const char *path, const char *authorization)
 {
-    const Worker *w = ctx;
+    Worker *w = ctx;
     const Route *route = find_route(w, path);
+    const char *refused = route != NULL && route->is_open ? NULL : access_refusal(w, authorization);
 
-    return route != NULL && route->is_open ? NULL : access_refusal(w, authorization);
+    if (refused != NULL)
+        metrics_rejected(&w->metrics, METRIC_UNAUTHORIZED);
+    return refused;
 }
 
 static void on_request(void *ctx, HttpConn *conn, const HttpRequest *request)
@@ -257,7 +290,11 @@ static void on_request(void *ctx, HttpConn *conn, const HttpRequest *request)
 
 static void on_too_large(void *ctx, HttpConn *conn, const HttpRequest *request)
 {
-    (void)check_head(ctx, conn, request);
+    Worker *w = ctx;
+    const Route *route = check_head(w, conn, request);
+
+    if (route != NULL && route->answer == post_execute)
+        metrics_rejected(&w->metrics, METRIC_INVALID);
 }
 
 /* A running job is only marked: a step may be computing. */

@@ -13,6 +13,7 @@
 #include "worker/events.h"
 #include "worker/job_log.h"
 #include "worker/job_stream.h"
+#include "worker/metrics.h"
 
 #define NS_PER_SEC UINT64_C(1000000000)
 
@@ -57,6 +58,29 @@ static double tokens_per_sec(const Job *job)
     return ns == 0 ? 0 : (double)(job->tokens_out - 1) * (double)NS_PER_SEC / (double)ns;
 }
 
+/* The last of a job: counted, then gone. */
+static void remove_job(Worker *w, Job *job, MetricOutcome outcome)
+{
+    metrics_ended(&w->metrics, &job->meter, outcome, clock_now_ns());
+    job_queue_remove(&w->jobs, job);
+}
+
+static MetricOutcome outcome_of_stop(JobStop why)
+{
+    switch (why) {
+    case JOB_CANCELLED:
+        return METRIC_CANCELLED;
+    case JOB_CLIENT_GONE:
+        return METRIC_DISCONNECTED;
+    case JOB_TIMED_OUT:
+        return METRIC_TIMEOUT;
+    case JOB_SHUTDOWN:
+        return METRIC_SHUTDOWN;
+    default:
+        return METRIC_FAILED;
+    }
+}
+
 static void fail_running(Worker *w, const Failure *f)
 {
     Job *job = w->jobs.running;
@@ -65,7 +89,7 @@ static void fail_running(Worker *w, const Failure *f)
     job_stream_error(w, job, f->code, f->message, f->retriable);
     job_log_finished(job, f->code,
                      job->stop == JOB_CLIENT_GONE ? "Client disconnected" : f->message);
-    job_queue_remove(&w->jobs, job);
+    remove_job(w, job, outcome_of_stop(job->stop));
 }
 
 static void stop_running(Worker *w)
@@ -84,7 +108,7 @@ void runner_drop_waiting(Worker *w, Job *job, JobStop why)
     job_stop(job, why);
     job_stream_error(w, job, f.code, f.message, f.retriable);
     job_log_finished(job, f.code, why == JOB_CLIENT_GONE ? "Client disconnected" : f.message);
-    job_queue_remove(&w->jobs, job);
+    remove_job(w, job, outcome_of_stop(why));
 }
 
 void runner_start(Worker *w)
@@ -93,6 +117,7 @@ void runner_start(Worker *w)
     Err err = {.code = ERR_OK};
 
     job_stream_started(w, job);
+    metrics_started(&w->metrics, &job->meter, job->started_ns);
     job_log_started(job);
     worker_service(w);          /* `started` leaves before the first long chunk of the prompt */
     if (job->stop != JOB_GO_ON) /* the next step ends it */
@@ -105,6 +130,7 @@ void runner_start(Worker *w)
     }
     job->prompt_tokens = w->backend->ops->n_prompt_tokens(w->backend);
     job->cached_tokens = w->backend->ops->n_cached_tokens(w->backend);
+    metrics_prompt(&w->metrics, &job->meter, job->prompt_tokens, job->cached_tokens);
     job->first_step_ns = clock_now_ns();
 }
 
@@ -125,6 +151,7 @@ static void on_token(Worker *w, Job *job, const BackendStep *step)
     if (job->tokens_out == 0)
         job->first_token_ns = now;
     job->last_token_ns = now;
+    metrics_token(&w->metrics, &job->meter, now);
     job_stream_token(w, job, step->text, step->n_text);
 }
 
@@ -161,7 +188,7 @@ static void end_running(Worker *w, Job *job, const BackendStep *step)
     job_stream_end(w, job, &end);
     describe_end(detail, sizeof detail, step);
     job_log_finished(job, events_reason_name(step->reason), detail);
-    job_queue_remove(&w->jobs, job);
+    remove_job(w, job, metrics_outcome_of(step->reason));
 }
 
 void runner_step(Worker *w)
@@ -184,6 +211,8 @@ void runner_step(Worker *w)
         fail_running(w, &f);
     } else if (step.kind == STEP_TOKEN) {
         on_token(w, job, &step);
+    } else if (step.kind == STEP_PROMPT) {
+        metrics_prompt_done(&job->meter, step.n_prompt_done);
     } else if (step.kind == STEP_END) {
         end_running(w, job, &step);
     }

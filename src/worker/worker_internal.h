@@ -16,6 +16,7 @@
 #include "http/server.h"
 #include "worker/callback.h"
 #include "worker/job.h"
+#include "worker/metrics.h"
 #include "worker/worker.h"
 
 enum { WORKER_PUMP_GAP_NS = 1000000 }; /* between two looks at the sockets */
@@ -33,6 +34,7 @@ typedef struct {
     Backend *backend;   /* NULL while starting */
     Callback *callback; /* NULL: standalone or test mode */
     JobQueue jobs;
+    Metrics metrics;
     JsonBuf scratch; /* event texts; empty between uses */
     WorkerPhase phase;
     bool idle_work;      /* the backend may have something to prepare */

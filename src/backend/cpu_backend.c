@@ -170,6 +170,29 @@ static int backend_count_tokens(Backend *base, BackendText prompt)
                                  b->count_ids);
 }
 
+static const int32_t *backend_tokenize(Backend *base, BackendText text, bool allow_special,
+                                       size_t *n)
+{
+    CpuBackend *b = (CpuBackend *)base;
+
+    if (text.n_bytes > PROMPT_MAX_BYTES)
+        return NULL;
+    *n = tokenizer_encode(b->tokenizer, b->scratch, text.text, text.n_bytes, allow_special,
+                          b->count_ids);
+    return b->count_ids;
+}
+
+static const char *backend_token_text(const Backend *base, int id, size_t *n, bool *special)
+{
+    const CpuBackend *b = (const CpuBackend *)base;
+
+    if (id < 0 || id >= b->info.vocab_size)
+        return NULL;
+    if (special != NULL)
+        *special = tokenizer_is_special(b->tokenizer, id);
+    return tokenizer_token(b->tokenizer, id, n);
+}
+
 static ErrCode take_prompt_ids(CpuBackend *b, const BackendRequest *r, Err *err)
 {
     for (size_t i = 0; i < r->n_prompt_ids; i++)
@@ -310,7 +333,7 @@ static const char *token_text(const CpuBackend *b, int id, size_t *n)
 {
     const char *bytes = tokenizer_token(b->tokenizer, id, n);
 
-    if (tokenizer_find(b->tokenizer, bytes, *n) != id)
+    if (tokenizer_is_special(b->tokenizer, id))
         *n = 0;
     return bytes;
 }
@@ -442,6 +465,8 @@ const int32_t *cpu_backend_prompt_ids(const Backend *base, size_t *n)
 
 static const BackendOps cpu_backend_ops = {.info = backend_info,
                                            .count_tokens = backend_count_tokens,
+                                           .tokenize = backend_tokenize,
+                                           .token_text = backend_token_text,
                                            .start = backend_start,
                                            .step = backend_step,
                                            .cancel = backend_cancel,

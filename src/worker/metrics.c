@@ -14,8 +14,9 @@ static const uint64_t latency_bounds_ns[] = {
     MS(100),   MS(250),           MS(500),   MS(1000),   MS(2500),   MS(5000),
     MS(10000), MS(30000),         MS(60000), MS(120000), MS(300000), MS(600000)};
 
-/* A token takes half a millisecond in the smallest model, and on one core some 10 ms in GPT-2, 30
- * in Medium, 60 in Large, 120 in XL, by type: close bounds there. */
+/* On one core a token takes a quarter of a millisecond in the smallest model, 12 (Q4_0) to 70 ms
+ * (F32) in GPT-2 Medium (docs/performance.md), a third of that in Small and four times as much in
+ * XL: close bounds there. */
 static const uint64_t token_bounds_ns[] = {
     MS(1) / 4, MS(1) / 2, MS(1),  MS(2) + MS(1) / 2, MS(5),   MS(10),  MS(15),   MS(20),  MS(30),
     MS(40),    MS(60),    MS(80), MS(120),           MS(200), MS(400), MS(1000), MS(5000)};

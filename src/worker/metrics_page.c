@@ -105,7 +105,8 @@ static void add_model(const Worker *w, JsonBuf *out)
 
     exposition_family(out, "llorch_model_info", "gauge", "The model and how it is computed.");
     exposition_count(out, "llorch_model_info", 1, "model", info->model_name, "type",
-                     info->quant_kind, "isa", info->isa, "version", LLORCH_VERSION, NULL);
+                     info->quant_kind, "isa", info->isa, "version", LLORCH_VERSION, "weights",
+                     info->fingerprint, NULL);
     add_one(out, "llorch_context_tokens", "gauge", "Tokens that prompt and answer may have.",
             (uint64_t)info->n_ctx);
     exposition_family(out, "llorch_kv_cache_usage_ratio", "gauge",

@@ -58,7 +58,7 @@ static bool read_stat(ProcessStats *out)
         return false;
     n = read(fd, text, sizeof text - 1);
     (void)close(fd);
-    if (n <= 0 || page <= 0)
+    if (n <= 0 || text[n - 1] != '\n' || page <= 0) /* else its last number may be cut */
         return false;
     text[n] = '\0';
     return process_stats_parse(out, text, (uint64_t)page);

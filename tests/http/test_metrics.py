@@ -190,7 +190,7 @@ def the_model_and_the_program_are_named():
     page, health = scrape(w), w.get("/health")[1]
     info = page.labels("llorch_model_info")
     equal((info["model"], info["type"]), (health["model"], health["quant_kind"]))
-    check(info["isa"] in ("avx2", "scalar"), info)
+    check(info["isa"] in ("avx2", "scalar") and re.match("[0-9a-f]{16}$", info["weights"]), info)
     with open(os.path.join(ROOT, "VERSION"), encoding="ascii") as file:
         equal(info["version"], file.read().strip())
     equal(page.labels("llorch_build_info")["version"], info["version"])

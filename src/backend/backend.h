@@ -95,6 +95,7 @@ typedef struct {
     const char *model_name;
     const char *tokenizer_kind; /* "hf-json" */
     const char *quant_kind;     /* "F32" */
+    const char *isa;            /* "avx2": the kernels in use */
     int vocab_size;
     int n_ctx;             /* the smaller of the model's context and --max-context */
     uint64_t model_bytes;  /* resident weights */

@@ -90,6 +90,7 @@ static ErrCode fill_info(CpuBackend *b, const char *name, Err *err)
     b->info.model_name = b->name;
     b->info.tokenizer_kind = tokenizer_kind(b->tokenizer);
     b->info.quant_kind = b->model.types;
+    b->info.isa = b->run.k->name;
     b->info.vocab_size = tokenizer_vocab_size(b->tokenizer);
     b->info.n_ctx = b->run.cache.n_ctx;
     b->info.model_bytes = b->model.weight_bytes;

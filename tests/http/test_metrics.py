@@ -637,7 +637,7 @@ class Prometheus:
         shutil.copy(os.path.join(PROMETHEUS, "alerts.yml"), self.folder)
         with open(os.path.join(PROMETHEUS, "prometheus.yml"), encoding="utf-8") as file:
             text = file.read()
-        for old, new in [("scrape_interval: 5s", "scrape_interval: 250ms"), ("scrape_timeout: 4s", "scrape_timeout: 250ms"),
+        for old, new in [("scrape_interval: 5s", "scrape_interval: 500ms"), ("scrape_timeout: 4s", "scrape_timeout: 500ms"),
                          ("evaluation_interval: 15s", "evaluation_interval: 500ms"),
                          ("127.0.0.1:3000", "127.0.0.1:%d" % open_worker.port)]:
             check(old in text, old)
@@ -700,7 +700,7 @@ def check_numbers(p, ends):
             ('llorch_inter_token_seconds_bucket{job="llorch", le="+Inf"} - '
              'on (instance) llorch_inter_token_seconds_count{job="llorch"}', 0),
             ('count(count by (model) (llorch_model_info{version!=""}))', 2)]:
-        equal(p.value(expression), want, expression)
+        wait_for(lambda e=expression, w=want: p.value(e) == w, "%s == %s" % (expression, want))
     within(p.value('histogram_quantile(0.5, llorch_inter_token_seconds_bucket{job="llorch"})'), 0.005, 1)  # 5 or 12 ms a token
     within(p.value('sum(increase(llorch_generation_tokens_total{job="llorch"}[1m]))'), 1, 1e4)
 
@@ -747,8 +747,8 @@ def a_real_prometheus_scrapes_workers_and_answers_questions():
     wait_for(lambda: p.value('llorch_requests_rejected_total{reason="invalid", job="llorch"}') == 1, "the refusal")
     check_numbers(p, ends)
     check_everything_parses(p)
-    equal({t["labels"]["job"]: (t["health"], t["lastError"]) for t in p.api("targets")["activeTargets"]},
-          {"llorch": ("up", ""), "guarded": ("up", "")})
+    wait_for(lambda: {t["labels"]["job"]: (t["health"], t["lastError"]) for t in p.api("targets")["activeTargets"]} ==
+             {"llorch": ("up", ""), "guarded": ("up", "")}, "two healthy targets")
 
 
 scraped = Scraped() if shutil.which("prometheus") and not sanitized() else None

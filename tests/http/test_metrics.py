@@ -326,6 +326,38 @@ for name, act, want in [
         equal(after.value("llorch_request_seconds_count") - before.value("llorch_request_seconds_count"), sum(want.values()))
 
 
+def of_api(page, api):
+    """{outcome: count} without zeros."""
+    return {dict(labels)["outcome"]: value for (name, labels), value in page.samples.items()
+            if name == "llorch_requests_total" and dict(labels)["api"] == api and value}
+
+
+@suite.test
+def a_completion_is_one_request_whatever_number_of_texts_it_has():
+    with Worker(stub=True) as w:
+        for body, want in [({"prompt": "tokens=3 a", "max_tokens": 3}, 3), ({"prompt": ["tokens=2", "tokens=4 b c"], "n": 2}, 12)]:
+            before = settled(w)
+            status, _, answer = w.request("POST", "/v1/completions", body)
+            equal(status, 200, answer)
+            usage = json.loads(answer)["usage"]
+            equal(usage["completion_tokens"], want)
+            texts = body.get("n", 1)
+            page = settled(w)
+            equal(changes(before, page, *JOBS), {"length": 1})
+            equal(page.value("llorch_generation_tokens_total") - before.value("llorch_generation_tokens_total"), want)
+            equal(page.value("llorch_prompt_tokens_total") - before.value("llorch_prompt_tokens_total"), texts * usage["prompt_tokens"])
+            for name in ("queue", "prefill", "time_to_first_token", "request"):
+                equal(page.value("llorch_%s_seconds_count" % name) - before.value("llorch_%s_seconds_count" % name), 1, name)
+        equal((of_api(page, "completions"), of_api(page, "execute")), ({"length": 2}, {}))
+        # 2 intervals, and 1 + 1 + 3 + 3: none between two texts
+        equal(page.value("llorch_inter_token_seconds_count"), 2 + 8)
+        before = page
+        equal(w.request("POST", "/v1/completions", {"prompt": 1.5})[0], 400)
+        equal(w.request("POST", "/v1/completions", b"{}", {"Content-Type": "text/plain"})[0], 415)
+        equal(w.request("POST", "/v1/completions", {"prompt": "a", "model": "another"})[0], 404)
+        equal(changes(before, scrape(w), *JOBS), {"invalid": 3})
+
+
 def post(w, body, headers=None):
     return w.request("POST", "/execute", body, JSON if headers is None else headers)[0]
 

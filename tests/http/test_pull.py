@@ -582,6 +582,13 @@ def wrong_bytes_are_refused_and_not_kept():
         equal(len(hub.of(WEIGHTS, "storage")), 1)
         check(not [p for p in home.tree() if hub.etag(WEIGHTS) in p and "locks" not in p], home.tree())
         check(not os.path.exists(os.path.join(home.repo, "refs")), "the branch was written")
+        # Whole and wrong in spite of a range that was asked for: nothing is left to blame it on.
+        hub.tricks.clear()
+        hub.trick(WEIGHTS, lambda h, r: h.reply(200, bytes(wrong)))
+        with open(home.blob(WEIGHTS, ".incomplete"), "wb") as file:
+            file.write(wrong[:1000])
+        home.fail("nothing of it is kept")
+        equal([r.headers.get("Range") for r in hub.of(WEIGHTS, "storage")], [None, "bytes=1000-"])
         hub.tricks.clear()
         home.pull()
         check_whole(hub, home)

@@ -145,13 +145,12 @@ static bool is_loopback(const char *host)
            (strncmp(host, "127.", 4) == 0 && strspn(host, "0123456789.") == strlen(host));
 }
 
-/* A token travels in the clear to this machine only. */
+/* Whether the token may be sent to the hub at url: in the clear to this machine only. */
 static bool may_see_token(const Fetcher *f, const char *url)
 {
     char scheme[16], host[HUB_URL_BYTES];
 
-    if (f->token[0] == '\0' || !same_origin(url, f->endpoint) ||
-        !url_part(url, CURLUPART_SCHEME, scheme, sizeof scheme) ||
+    if (f->token[0] == '\0' || !url_part(url, CURLUPART_SCHEME, scheme, sizeof scheme) ||
         !url_part(url, CURLUPART_HOST, host, sizeof host))
         return false;
     return strcmp(scheme, "https") == 0 || is_loopback(host);
@@ -294,7 +293,7 @@ static ErrCode failure(const Exchange *x, CURLcode code, const char *url, const 
                    host_of(url, host, sizeof host), said);
 }
 
-/* at_home: nobody but the hub has chosen url. */
+/* at_home: url is the hub's own, and nobody but the hub has chosen it. */
 static ErrCode exchange(Fetcher *f, const FetchRequest *r, const char *url, bool at_home,
                         HubAnswer *a, Err *err)
 {

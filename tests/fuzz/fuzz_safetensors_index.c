@@ -33,6 +33,29 @@ static void fill_files(const uint8_t *data, size_t size)
     fuzz_fill(&files[SHARD_2], shards + n, (size_t)(end - shards) - n);
 }
 
+/* The names of an index: plain, in order, each once. */
+static bool take_name(void *ctx, const char *name)
+{
+    char *last = ctx;
+
+    FUZZ_CHECK(name[0] != '\0' && strchr(name, '/') == NULL && strcmp(name, "..") != 0);
+    FUZZ_CHECK(strncmp(name, last, 255) >= 0 && strcmp(name, last) != 0);
+    (void)snprintf(last, 256, "%s", name);
+    return true;
+}
+
+static void list_names(bool loads)
+{
+    char path[FUZZ_PATH_BYTES], last[256] = "";
+    Err err = {ERR_OK, ""};
+
+    fuzz_path(path, files[INDEX].name);
+    const ErrCode code = safetensors_each_shard(path, take_name, last, &err);
+    if (code != ERR_OK)
+        fuzz_check_refusal(code, &err);
+    FUZZ_CHECK(code == ERR_OK || !loads);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     Safetensors *st = NULL;
@@ -45,6 +68,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     fill_files(data, size);
     /* As a directory, where the index is looked for. */
     const ErrCode code = safetensors_open(&st, fuzz_folder, &err);
+    list_names(code == ERR_OK);
     if (code != ERR_OK) {
         fuzz_check_refusal(code, &err);
         FUZZ_CHECK(st == NULL);

@@ -81,7 +81,6 @@ async function refused(response) {
 function takeChunk(chunk, counts) {
   const choice = chunk.choices && chunk.choices[0];
   if (chunk.usage) counts.usage = chunk.usage;
-  fingerprint = chunk.system_fingerprint || '';
   if (!choice) return;
   const logprobs = choice.logprobs;
   const words = logprobs && logprobs.tokens || (choice.text ? [choice.text] : []);

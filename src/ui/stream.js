@@ -180,7 +180,7 @@ async function complete(settings) {
   $('say').textContent = $('summary').textContent;
   if (problem) showProblem({...problem, again: ['key', 'field', 'cut'].includes(problem.kind) ? null : () => complete(settings)});
   show('output', Boolean(tokens.length || text));
-  show('empty', !tokens.length && !problem && counts.finish === 'stopped');
+  show('empty', !tokens.length && !text);
   askHealth();
 }
 

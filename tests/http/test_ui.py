@@ -427,6 +427,7 @@ def a_full_queue_is_told_and_can_be_tried_again():
         b.click("#generate")
         b.wait("document.getElementById('problem').checkVisibility()")
         has(b.text("#problem"), "the queue is full")
+        check(b.seen("#empty") and not b.seen("#output"), "an empty result")
         other.close()
         w.wait_state("ready")
         b.click("#again")

@@ -5,7 +5,6 @@ const ASK_HIDDEN_MS = 10000;
 const ANSWER_MS = 4000;
 let health = null; // the last answer; null: none, or the worker is gone
 let lastSpeed = 0; // of our own generations
-let fingerprint = ''; // of the weights, from an answer
 let askTimer = 0;
 
 async function getJson(path) {
@@ -58,8 +57,8 @@ function showHealth(progress) {
   write('fact-memory', health.memory_bytes ? bytesText(health.memory_bytes) : '–');
   write('fact-uptime', timeText(health.uptime_seconds));
   write('fact-worker', String(health.worker_id));
-  show('fingerprint', Boolean(health.fingerprint || fingerprint));
-  write('fact-fingerprint', health.fingerprint || fingerprint);
+  show('fingerprint', Boolean(health.weights_hash));
+  write('fact-fingerprint', health.weights_hash || '');
   write('fact-queue', queueText());
   write('fact-speed', speed ? speedText(speed) : '–');
 }
@@ -84,7 +83,6 @@ async function askHealth() {
     if (!before) workerCame();
   } catch (error) {
     health = null;
-    fingerprint = '';
     showGone();
   }
   clearTimeout(askTimer);

@@ -81,7 +81,6 @@ async function refused(response) {
 function takeChunk(chunk, counts) {
   const choice = chunk.choices && chunk.choices[0];
   if (chunk.usage) counts.usage = chunk.usage;
-  fingerprint = chunk.system_fingerprint || '';
   if (!choice) return;
   const logprobs = choice.logprobs;
   const words = logprobs && logprobs.tokens || (choice.text ? [choice.text] : []);
@@ -181,7 +180,7 @@ async function complete(settings) {
   $('say').textContent = $('summary').textContent;
   if (problem) showProblem({...problem, again: ['key', 'field', 'cut'].includes(problem.kind) ? null : () => complete(settings)});
   show('output', Boolean(tokens.length || text));
-  show('empty', !tokens.length && !problem && counts.finish === 'stopped');
+  show('empty', !tokens.length && !text);
   askHealth();
 }
 

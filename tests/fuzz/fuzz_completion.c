@@ -270,7 +270,8 @@ static json_t *joined(const json_t *chunks, size_t index)
         const json_t *part = json_array_get(json_object_get(chunk, "choices"), 0);
         const json_t *logprobs = json_object_get(part, "logprobs");
 
-        if (json_integer_value(json_object_get(part, "index")) != (json_int_t)index)
+        /* The chunk of the usage has none. */
+        if (part == NULL || json_integer_value(json_object_get(part, "index")) != (json_int_t)index)
             continue;
         json_object_set_new(whole, "text",
                             json_sprintf("%s%s", json_string_value(json_object_get(whole, "text")),

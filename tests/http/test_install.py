@@ -6,6 +6,7 @@ installed works from where it is.
 import atexit
 import functools
 import glob
+import hashlib
 import os
 import pty
 import re
@@ -169,14 +170,14 @@ def completion_has_exactly_the_options_of_the_program():
 # --- make install ---
 
 def tree(folder):
-    """{path: contents, or None for a folder}"""
+    """{path: hash of its contents, or None for a folder}"""
     found = {}
     for at, folders, files in os.walk(folder):
         for name in folders:
             found[os.path.relpath(os.path.join(at, name), folder)] = None
         for name in files:
             with open(os.path.join(at, name), "rb") as file:
-                found[os.path.relpath(os.path.join(at, name), folder)] = file.read()
+                found[os.path.relpath(os.path.join(at, name), folder)] = hashlib.sha256(file.read()).hexdigest()[:8]
     return found
 
 

@@ -91,8 +91,22 @@ static void say_end(Worker *w, Job *job, const BackendStep *step)
     job_stream_finish(w, job);
 }
 
+/* With deferred headers nothing may have been said yet. Then a shutdown is no end of the job: the
+ * client, or the balancer that waits for these headers, can still ask another worker. */
+static bool refused_late(Job *job, const JobFailure *f)
+{
+    const ApiError e = {.status = 503, .message = "the worker is shutting down"};
+
+    if (f->kind != FAIL_SHUTDOWN || job->conn == NULL || http_stream_begun(job->conn))
+        return false;
+    answer_error(job_stream_take(job), "/execute", &e, "Retry-After: 1\r\n", false);
+    return true;
+}
+
 static void say_error(Worker *w, Job *job, const JobFailure *f)
 {
+    if (refused_late(job, f))
+        return;
     ensure_started(w, job);
     events_error(&w->scratch, job_failure_name(f->kind), f->message, f->retriable, job->tokens_out);
     job_stream_finish(w, job);

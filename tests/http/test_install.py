@@ -272,11 +272,12 @@ def what_is_installed_is_found():
     if HELPERS:
         has(output("llorch-cpud", "pull", "--help", env=it.env, cwd="/"), "usage: llorch-cpud pull")
     docs = os.path.join(it.prefix, "share/doc/llorch-cpud")
-    for path in ("README.md", "LICENSE", "docs/contract.md", "docs/install.md", "examples/systemd/worker.env"):
+    for path in ("README.md", "LICENSE", "docs/contract.md", "docs/install.md", "examples/deploy/systemd/worker.env"):
         check(os.path.exists(os.path.join(docs, path)), path)
     check(not os.path.exists(docs + "/docs/man"), "sources of the pages among the documents")
     for folder in os.listdir(os.path.join(ROOT, "deploy")):
-        check(os.path.isdir(os.path.join(docs, "examples", folder)), "deploy/%s is no example" % folder)
+        check(os.path.isdir(os.path.join(docs, "examples", "deploy", folder)), "deploy/%s is no example" % folder)
+    has(output(docs + "/examples/scripts/fleet", "--help"), "usage: ")
     if not shutil.which("man"):
         raise Skip("man is not installed")
     pages = [os.path.basename(page_of(command))[:-2] for command in ["", *commands()]]

@@ -37,7 +37,7 @@ def read(path):
 
 
 def output(*args, **more):
-    done = subprocess.run(args, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, timeout=LIMIT * SLOW,
+    done = subprocess.run(args, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, timeout=3 * LIMIT * SLOW,
                           check=False, **more)
     text = done.stdout.decode("utf-8", "replace")
     equal(done.returncode, 0, "exit status of %s\n%s" % (" ".join(args), text))
@@ -365,7 +365,7 @@ def complete(lines, before="", env=None, cwd=ROOT):
     """The candidates for each line, by a bash that has sourced the file."""
     given = "".join("%s\n%s\0" % (line, "\n".join(words_of(line))) for line in lines)
     done = subprocess.run(["bash", "--norc", "-c", (before or "source '%s'" % COMPLETION) + "\n" + DRIVE], input=given.encode(), cwd=cwd,
-                          env=dict(os.environ, **(env or {})), stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=LIMIT * SLOW,
+                          env=dict(os.environ, **(env or {})), stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=3 * LIMIT * SLOW,
                           check=False)
     equal((done.returncode, done.stderr.decode()), (0, ""))
     answers = done.stdout.decode().split("\0")[:-1]

@@ -65,7 +65,7 @@ FUZZ_NAMES := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 REPLAYS    := $(FUZZ_NAMES:%=$(BUILD)/tests/replay_%)
 FUZZERS    := $(FUZZ_NAMES:%=$(BUILD)/tests/fuzz_%)
 
-.PHONY: all no-pull check check-unit valgrind clients soak check-tree coverage faults fuzz fuzz-check fuzzers replays bench bench-save bench-compare asan ubsan sanitize clang arm64 tidy format install uninstall deb clean help tests
+.PHONY: all no-pull check check-container check-unit valgrind clients soak check-tree coverage faults fuzz fuzz-check fuzzers replays bench bench-save bench-compare asan ubsan sanitize clang arm64 tidy format install uninstall deb clean help tests
 .DEFAULT_GOAL := all
 
 all: build/llorch-cpud $(if $(PULL),build/llorch-cpud-pull,no-pull) ## build the program: build/llorch-cpud
@@ -137,7 +137,7 @@ $(BUILD)/tests/fuzz/replay.o: FILE_FLAGS := -Itests
 .PRECIOUS: $(BUILD)/tests/%.o $(BUILD)/tests/fuzz/%.o
 
 # A backend without a model for the tests of the worker; tests/http starts stub_worker where timing matters.
-$(addprefix $(BUILD)/tests/,checkpoint_00_foundation test_request test_worker_faults stub_worker): $(BUILD)/tests/stub_backend.o
+$(addprefix $(BUILD)/tests/,checkpoint_00_foundation test_request test_completion test_worker_faults stub_worker): $(BUILD)/tests/stub_backend.o
 
 # Preloaded into the real program by tests/http/test_faults.py. Sanitizers bring functions of their own, so not with them.
 FAULT_SHIM := $(if $(SAN),,$(BUILD)/tests/fault_shim.so)
@@ -194,6 +194,9 @@ valgrind: tests ## all C tests under valgrind, in the short form (half an hour)
 check-unit: tests ## all tests of the running program inside the sandbox of deploy/systemd (as root, minutes)
 	LLORCH_TEST_ALL=1 LLORCH_TEST_LIMIT=1800 BUILD=$(BUILD) tests/run test_systemd
 
+check-container: tests ## build the image of deploy/container with buildah and run it (as root, network, minutes)
+	LLORCH_TEST_ALL=1 LLORCH_TEST_LIMIT=3600 BUILD=$(BUILD) tests/run test_container
+
 check-tree: ## the rules of the source tree and of the documents alone
 	@tests/run check_
 
@@ -241,7 +244,7 @@ soak: $(BIN) ## 100,000 good, broken, cancelled and abandoned jobs on the tiny m
 	LLORCH_BIN=$(BIN) bench/soak
 
 tidy: ## clang-tidy over src/
-	clang-tidy --quiet $(LIB_SRC) src/main.c -- -std=c11 -D_GNU_SOURCE -Isrc -isystem $(LLHTTP_INC) $(DEPS_CFLAGS) \
+	clang-tidy --quiet $(LIB_SRC) $(if $(PULL),$(PULL_SRC)) src/main.c -- -std=c11 -D_GNU_SOURCE -Isrc -isystem $(LLHTTP_INC) $(DEPS_CFLAGS) \
 	  -DLLORCH_VERSION='"$(VERSION)"' -mavx2 -mfma -mf16c
 
 format: ## clang-format all C sources in place

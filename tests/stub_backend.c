@@ -17,7 +17,7 @@ enum {
     FIRST_WORD = 1000, /* below: tokens of an answer */
     MAX_WORDS = 40000,
     END_OF_TEXT = VOCAB_SIZE - 1,
-    NAME_BYTES = 12
+    NAME_BYTES = 16
 };
 
 typedef struct {
@@ -413,6 +413,7 @@ Backend *stub_backend_new(const char *model_name, int n_ctx)
     s->info = (BackendInfo){.model_name = s->name,
                             .tokenizer_kind = "hf-json",
                             .quant_kind = "F32",
+                            .isa = "none",
                             .vocab_size = VOCAB_SIZE,
                             .n_ctx = n_ctx,
                             .model_bytes = 1000,

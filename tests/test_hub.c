@@ -144,14 +144,14 @@ static void the_environment_says_where_the_cache_is(void **state)
     char path[PATH_MAX];
 
     (void)state;
-    set_all("/cache", "/home", "/xdg", "/user");
+    set_all("/cache", "/hf", "/xdg", "/user");
     assert_int_equal(hub_cache_folder(path, "~/given", &err), ERR_OK);
     assert_string_equal(path, "/user/given");
     assert_int_equal(hub_cache_folder(path, NULL, &err), ERR_OK);
     assert_string_equal(path, "/cache");
-    set_all("", "/home", "/xdg", "/user");
+    set_all("", "/hf", "/xdg", "/user");
     assert_int_equal(hub_cache_folder(path, NULL, &err), ERR_OK);
-    assert_string_equal(path, "/home/hub");
+    assert_string_equal(path, "/hf/hub");
     set_all(NULL, NULL, "/xdg", "/user");
     assert_int_equal(hub_cache_folder(path, NULL, &err), ERR_OK);
     assert_string_equal(path, "/xdg/huggingface/hub");

@@ -62,6 +62,7 @@ typedef enum {
     LEAVE,  /* closes, whatever is still to come */
     WHOLE,  /* like REPLY; then the stream must be the whole job, or, while faults are on, end with
                an error */
+    PAGE,   /* like REPLY; the page of metrics is whole, or a 500, or never came */
     CALM,   /* the fault is over: from here on everything must go well */
     EXPECT, /* like REPLY; the answer must begin with text unless the fault was still on */
     CALLED, /* waits until the pool manager has its callback, or the log says that it failed */
@@ -100,6 +101,8 @@ typedef struct {
 
 static Play play;
 static char reference[TEXT_BYTES]; /* the job's text without faults; empty: not yet known */
+
+static int n_pages_without_memory; /* answers of 500 to GET /metrics */
 
 /* Error lines of the log. */
 static struct {
@@ -223,6 +226,30 @@ static void check_job(Client *c)
     assert_string_equal(play.text, reference);
 }
 
+/* No memory for the page is said, and half a page is none. */
+static void check_page(const Client *c)
+{
+    static const char whole[] = "HTTP/1.1 200 OK\r\n", refused[] = "HTTP/1.1 500 ";
+    static const char message[] =
+        "{\"code\":\"INTERNAL\",\"message\":\"Internal error: out of memory\",\"retriable\":true}";
+    const char *body = strstr(c->reply, "\r\n\r\n");
+
+    /* No memory for the request itself is the connection layer's matter. */
+    if (fault_memory.n_failed > c->n_failed_before &&
+        (c->n == 0 || strncmp(c->reply, "HTTP/1.1 503 ", 13) == 0))
+        return;
+    assert_non_null(body);
+    body += 4;
+    if (strncmp(c->reply, refused, strlen(refused)) == 0) {
+        assert_string_equal(body, message);
+        n_pages_without_memory++;
+    } else if (strncmp(c->reply, whole, strlen(whole)) != 0 ||
+               strncmp(body, "# HELP llorch_", 14) != 0 ||
+               strstr(body, "\nprocess_max_fds ") == NULL) {
+        fail_msg("neither a page nor a refusal: %s", c->reply);
+    }
+}
+
 /* The pool manager: takes what is there as one request and says yes. */
 static void answer_callback(void)
 {
@@ -272,6 +299,8 @@ static bool do_deed(const Deed *d)
         return false;
     if (d->act == WHOLE)
         check_job(c);
+    if (d->act == PAGE)
+        check_page(c);
     if (d->act == EXPECT && fault_memory.n_failed == c->n_failed_before &&
         strncmp(c->reply, d->text, strlen(d->text)) != 0)
         fail_msg("expected %s, got %s", d->text, c->reply);
@@ -478,6 +507,8 @@ static const Deed deeds[] = {
     {EXPECT, 0, "HTTP/1.1 200"},
     {SEND, 0, GET("/")},
     {EXPECT, 0, "HTTP/1.1 200"},
+    {SEND, 0, GET("/metrics")},
+    {PAGE, 0, ""},
     {SEND, 0, "GET / HTTP/1.1\r\n\r\n"},
     {EXPECT, 0, "HTTP/1.1 400"},
     {SEND, 0, LONG_JOB},
@@ -508,6 +539,11 @@ static const Deed deeds[] = {
 static const Deed ending[] = {
     {LOADED, 0, ""}, {SEND, 0, LONG_JOB}, {TOKEN, 0, ""}, {SEND, 1, LONG_JOB},
     {TERM, 0, ""},   {REPLY, 1, ""},      {REPLY, 0, ""}, {0, 0, NULL},
+};
+
+/* Somebody looks. */
+static const Deed watched[] = {
+    {LOADED, 0, ""}, {SEND, 0, GET("/metrics")}, {PAGE, 0, ""}, {TERM, 0, ""}, {0, 0, NULL},
 };
 
 /* The worker was started by a pool manager. */
@@ -679,6 +715,17 @@ static void every_allocation_of_a_callback_may_fail(void **state)
     fail_every(&(Plan){.deeds = called, .count = 1, .every = 1, .of = 5});
 }
 
+static void a_page_of_metrics_without_memory_is_a_500(void **state)
+{
+    (void)state;
+    n_pages_without_memory = 0;
+    assert_false(run_with_fault(watched, false, -1, 0));
+    assert_int_equal(n_pages_without_memory, 0);
+    for (long n = play.n_loaded; run_with_fault(watched, false, n, 1); n++)
+        continue;
+    assert_in_range(n_pages_without_memory, 5, 10); /* each doubling of its buffer */
+}
+
 static void every_allocation_beside_a_real_model_may_fail(void **state)
 {
     (void)state;
@@ -695,6 +742,7 @@ int main(void)
         cmocka_unit_test(memory_may_be_gone_until_it_comes_back),
         cmocka_unit_test(every_allocation_of_a_shutdown_may_fail),
         cmocka_unit_test(every_allocation_of_a_callback_may_fail),
+        cmocka_unit_test(a_page_of_metrics_without_memory_is_a_500),
         cmocka_unit_test(every_allocation_beside_a_real_model_may_fail),
     };
 

@@ -14,7 +14,7 @@
 
 enum {
     SHORT_VALUE = 32,  /* bytes with quotes */
-    SHORT_KEY = 20,    /* bytes decoded; the longest that is asked for has 18 */
+    SHORT_KEY = 40,    /* bytes decoded; longer than what is asked for, or is worth naming */
     SHORT_BLANKS = 16, /* ordinary indentation stays as it is, for the columns in messages */
     MARK_BYTES = 32,
     LIST_BATCH = 256 /* integers that are appended at once */

@@ -69,6 +69,7 @@ static void queue_head(HttpConn *c, const ResponseHead *head)
         return;
     check_queued(c, response_add_head(bufferevent_get_output(c->bev), head));
     c->n_queued += pending_output(c) - before;
+    c->server->responses[response_index(head->status)] += !c->broken;
 }
 
 static void discard_input(HttpConn *c)

@@ -9,35 +9,54 @@
 #include "http/server_internal.h"
 
 /* Constants only: a reason phrase never carries anything from a request. */
+static const struct {
+    int status;
+    const char *phrase;
+} known[] = {{200, "OK"},
+             {202, "Accepted"},
+             {204, "No Content"},
+             {304, "Not Modified"},
+             {400, "Bad Request"},
+             {401, "Unauthorized"},
+             {404, "Not Found"},
+             {405, "Method Not Allowed"},
+             {408, "Request Timeout"},
+             {413, "Content Too Large"},
+             {414, "URI Too Long"},
+             {415, "Unsupported Media Type"},
+             {417, "Expectation Failed"},
+             {422, "Unprocessable Content"},
+             {429, "Too Many Requests"},
+             {431, "Request Header Fields Too Large"},
+             {499, "Client Closed Request"},
+             {500, "Internal Server Error"},
+             {503, "Service Unavailable"},
+             {505, "HTTP Version Not Supported"}};
+
+enum { N_KNOWN = sizeof known / sizeof known[0] };
+
+_Static_assert((int)RESPONSE_STATUSES == (int)N_KNOWN + 1, "one more than statuses known");
+
+int response_index(int status)
+{
+    int i = 0;
+
+    while (i < N_KNOWN && known[i].status != status)
+        i++;
+    return i;
+}
+
+int response_status(int index)
+{
+    return index < N_KNOWN ? known[index].status : 0;
+}
+
 static const char *reason_phrase(int status)
 {
-    static const struct {
-        int status;
-        const char *phrase;
-    } known[] = {{200, "OK"},
-                 {202, "Accepted"},
-                 {204, "No Content"},
-                 {304, "Not Modified"},
-                 {400, "Bad Request"},
-                 {401, "Unauthorized"},
-                 {404, "Not Found"},
-                 {405, "Method Not Allowed"},
-                 {408, "Request Timeout"},
-                 {413, "Content Too Large"},
-                 {414, "URI Too Long"},
-                 {415, "Unsupported Media Type"},
-                 {417, "Expectation Failed"},
-                 {422, "Unprocessable Content"},
-                 {429, "Too Many Requests"},
-                 {431, "Request Header Fields Too Large"},
-                 {499, "Client Closed Request"},
-                 {500, "Internal Server Error"},
-                 {503, "Service Unavailable"},
-                 {505, "HTTP Version Not Supported"}};
+    const int i = response_index(status);
 
-    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
-        if (known[i].status == status)
-            return known[i].phrase;
+    if (i < N_KNOWN)
+        return known[i].phrase;
     return status < 400 ? "OK" : "Error";
 }
 

@@ -385,6 +385,15 @@ int http_server_connections(const HttpServer *s)
     return s->n_conns;
 }
 
+bool http_server_responses(const HttpServer *s, int i, int *status, uint64_t *n)
+{
+    if (i < 0 || i >= RESPONSE_STATUSES)
+        return false;
+    *status = response_status(i);
+    *n = s->responses[i];
+    return true;
+}
+
 bool http_server_has_pending(const HttpServer *s)
 {
     for (const HttpConn *c = s->conns; c != NULL; c = c->next)

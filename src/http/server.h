@@ -128,6 +128,10 @@ HttpConn *http_server_adopt(HttpServer *s, int fd);
 
 int http_server_connections(const HttpServer *s);
 
+/* Responses begun so far, number i = 0, 1, ... of a list that has always the same statuses; the
+ * last one, of status 0, has all others. False: i is behind the end. */
+bool http_server_responses(const HttpServer *s, int i, int *status, uint64_t *n);
+
 /* Whether any connection still has bytes to send (shutdown waits for this). */
 bool http_server_has_pending(const HttpServer *s);
 

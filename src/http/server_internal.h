@@ -19,6 +19,7 @@ enum {
                         a client that talks during its own stream */
     CONN_REQUESTS_PER_TURN = 4,  /* pipelined requests served before others get their turn */
     CONN_LINGER_MS = 2000,       /* for a client that still talks after the last answer */
+    RESPONSE_STATUSES = 21,      /* those that response.c knows, and one for all others */
     SERVER_BODIES = 32           /* bodies of full size that may be in memory together */
 };
 
@@ -76,6 +77,8 @@ struct HttpServer {
     uint64_t sweep_due_ms;
     uint64_t accept_again_ms; /* after a failed accept; 0: not waiting */
 
+    uint64_t responses[RESPONSE_STATUSES]; /* begun; see response_status */
+
     HttpConn *conns; /* doubly linked */
     int n_conns;
     uint64_t turn_ns;     /* how long callbacks may run in this turn of the loop; 0: no limit */
@@ -127,6 +130,10 @@ typedef struct {
 
 /* Appends the head. False: out of memory. */
 bool response_add_head(struct evbuffer *out, const ResponseHead *head);
+
+/* Which of HttpServer.responses a status is, and which status that one counts; 0: all others. */
+int response_index(int status);
+int response_status(int index);
 
 /* A random UUID (version 4, RFC 9562). */
 void correlation_id_new(char out[REQUEST_ID_BYTES]);

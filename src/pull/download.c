@@ -57,6 +57,12 @@ uint64_t download_left(const Download *d, const RemoteFile *f)
     return f->size - (uint64_t)st.st_size;
 }
 
+/* The bytes that may come. */
+static uint64_t limit_of(const RemoteFile *f)
+{
+    return f->has_size ? f->size : DOWNLOAD_UNSIZED_MAX_BYTES;
+}
+
 /* Waits for whoever downloads the same blob at the moment. */
 static ErrCode take_lock(Transfer *t, Err *err)
 {
@@ -141,8 +147,7 @@ static ErrCode open_incomplete(Transfer *t, Err *err)
     if (!S_ISREG(st.st_mode))
         return err_set(err, ERR_IO, "%s: is no regular file", t->incomplete);
     t->have = (uint64_t)st.st_size;
-    if (t->have > 0 && (t->d->o->force || (t->f->has_size && t->have > t->f->size)) &&
-        shorten(t, 0, err) != ERR_OK)
+    if (t->have > 0 && (t->d->o->force || t->have > limit_of(t->f)) && shorten(t, 0, err) != ERR_OK)
         return err->code;
     t->best = t->have;
     t->went_on = t->have > 0;
@@ -211,7 +216,7 @@ static bool on_bytes(void *ctx, const void *data, size_t n, Err *err)
 {
     Transfer *t = ctx;
     const RemoteFile *f = t->f;
-    const uint64_t limit = f->has_size ? f->size : DOWNLOAD_UNSIZED_MAX_BYTES;
+    const uint64_t limit = limit_of(f);
     const bool was_short = t->have < GGUF_HEAD_BYTES;
     const char *bytes = data;
     char arch[32];

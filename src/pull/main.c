@@ -21,8 +21,9 @@ static int run(const PullOptions *o)
         if (stopped)
             (void)err_set(&err, ERR_CANCELLED,
                           "pull: interrupted; what came is kept, and the same command goes on");
-        (void)cli_fail(&err);
-        return stopped ? cli_interrupt_status() : CLI_EXIT_FAILURE + (err.code == ERR_USAGE);
+        const int status = cli_fail(&err);
+
+        return stopped ? cli_interrupt_status() : status;
     }
     if (cli_out(path, strlen(path), &err) != ERR_OK || cli_out("\n", 1, &err) != ERR_OK ||
         cli_out_flush(&err) != ERR_OK)

@@ -39,6 +39,9 @@ static ErrCode no_access(const PullOptions *o, const HubAnswer *a, Err *err)
 
 static ErrCode not_found(const PullOptions *o, const char *file, const HubAnswer *a, Err *err)
 {
+    if (strcmp(a->error_code, "RepoNotFound") == 0)
+        return err_set(err, ERR_IO, "%s: %s has no such repository (status 404)", o->repo.id,
+                       o->endpoint);
     if (strcmp(a->error_code, "RevisionNotFound") == 0)
         return err_set(err, ERR_IO, "%s: has no revision \"%s\" (status 404)", o->repo.id,
                        o->repo.revision);

@@ -186,7 +186,8 @@ static void say_error(Worker *w, Job *job, const JobFailure *f)
         answer_error(conn, path, &e, headers_of(f->kind), f->retriable);
 }
 
-static const JobApi completion_api = {.accepted = say_accepted,
+static const JobApi completion_api = {.metric = METRIC_COMPLETIONS,
+                                      .accepted = say_accepted,
                                       .started = say_started,
                                       .prepare = prepare,
                                       .token = say_token,
@@ -205,6 +206,7 @@ void completion_post(Worker *w, HttpConn *conn, const HttpRequest *request)
 
     http_conn_show_request_id(conn);
     if (status != 200) {
+        metrics_rejected(&w->metrics, status == 500 ? METRIC_NO_MEMORY : METRIC_INVALID);
         answer_json(conn, request->path, status, NULL, &answer);
         return;
     }

@@ -112,7 +112,8 @@ static void say_error(Worker *w, Job *job, const JobFailure *f)
     job_stream_finish(w, job);
 }
 
-static const JobApi execute_api = {.accepted = say_accepted,
+static const JobApi execute_api = {.metric = METRIC_EXECUTE,
+                                   .accepted = say_accepted,
                                    .started = say_started,
                                    .token = say_token,
                                    .metrics = say_metrics,
@@ -127,6 +128,7 @@ void execute_post(Worker *w, HttpConn *conn, const HttpRequest *request)
     const int status = request_parse(&parsed, request->body, request->n_body, w->backend, &answer);
 
     if (status != 200) {
+        metrics_rejected(&w->metrics, status == 500 ? METRIC_NO_MEMORY : METRIC_INVALID);
         answer_json(conn, request->path, status, NULL, &answer);
         return;
     }

@@ -37,6 +37,19 @@ static void add_int(JsonBuf *out, const char *key, const int *value)
         json_buf_printf(out, ",\"%s\":null", key);
 }
 
+/* How busy it is; the speed is that of decoding, of the running or last job. */
+static void add_load(const Worker *w, JsonBuf *out)
+{
+    double speed;
+
+    json_buf_printf(out, ",\"jobs_running\":%d,\"jobs_waiting\":%d,\"queue_limit\":%d",
+                    w->jobs.running != NULL, w->jobs.n_waiting, w->options->queue_limit);
+    if (metrics_speed(&w->metrics, &speed))
+        json_buf_printf(out, ",\"tokens_per_sec\":%.2f", speed);
+    else
+        json_buf_printf(out, ",\"tokens_per_sec\":null");
+}
+
 void health_body(const Worker *w, JsonBuf *out)
 {
     const BackendInfo *info = w->backend != NULL ? w->backend->ops->info(w->backend) : NULL;
@@ -50,6 +63,7 @@ void health_body(const Worker *w, JsonBuf *out)
                     loaded, loaded, info != NULL ? info->memory_bytes : 0);
     add_string(out, "model", info != NULL ? info->model_name : w->options->model_name);
     add_string(out, "quant_kind", info != NULL ? info->quant_kind : NULL);
+    add_string(out, "weights_hash", info != NULL ? info->fingerprint : NULL);
     add_string(out, "tokenizer_kind", info != NULL ? info->tokenizer_kind : NULL);
     add_int(out, "vocab_size", info != NULL ? &info->vocab_size : NULL);
     add_int(out, "context_length", info != NULL ? &info->n_ctx : NULL);
@@ -58,6 +72,7 @@ void health_body(const Worker *w, JsonBuf *out)
     add_string(out, "worker_id", w->options->worker_id);
     add_string(out, "state", health_state(w));
     add_int(out, "port", w->port > 0 ? &w->port : NULL);
+    add_load(w, out);
     json_buf_printf(out, "}");
 }
 

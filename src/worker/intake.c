@@ -7,16 +7,23 @@
 
 #include "common/clock.h"
 #include "worker/answer.h"
+#include "worker/job_api.h"
+#include "worker/metrics.h"
 
 /* Why a valid job is refused now, or NULL. */
-static const char *reason(const Worker *w, char *text, size_t size)
+static const char *refusal(const Worker *w, char *text, size_t size, MetricReason *reason)
 {
-    if (w->phase == WORKER_STARTING)
+    if (w->phase == WORKER_STARTING) {
+        *reason = METRIC_STARTING;
         return "the model is still loading";
-    if (w->phase == WORKER_DRAINING)
+    }
+    if (w->phase == WORKER_DRAINING) {
+        *reason = METRIC_DRAINING;
         return "the worker is shutting down";
+    }
     if (job_queue_has_room(&w->jobs))
         return NULL;
+    *reason = METRIC_QUEUE_FULL;
     snprintf(text, size, "the queue is full (%d waiting, limit %d)", w->jobs.n_waiting,
              w->options->queue_limit);
     return text;
@@ -25,11 +32,13 @@ static const char *reason(const Worker *w, char *text, size_t size)
 bool intake_refused(Worker *w, HttpConn *conn, const HttpRequest *http)
 {
     char text[96];
-    const char *message = reason(w, text, sizeof text);
+    MetricReason reason;
+    const char *message = refusal(w, text, sizeof text, &reason);
     const ApiError e = {.status = 503, .message = message};
 
     if (message == NULL)
         return false;
+    metrics_rejected(&w->metrics, reason);
     answer_error(conn, http->path, &e, "Retry-After: 1\r\n", w->phase != WORKER_DRAINING);
     return true;
 }
@@ -43,6 +52,7 @@ Job *intake_push(Worker *w, HttpConn *conn, const HttpRequest *http, const JobAp
     snprintf(job->correlation_id, sizeof job->correlation_id, "%s", http->correlation_id);
     http_conn_set_data(conn, job);
     job->accepted_ns = job->last_sent_ns = clock_now_ns();
+    metrics_accepted(&job->meter, api->metric, job->accepted_ns);
     worker_arm_tick(w);
     return job;
 }

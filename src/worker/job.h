@@ -1,7 +1,7 @@
 /* worker/job.h: a job from its acceptance to its terminal event, and the line in which jobs wait
  * (first come, first served). At most one runs.
  *
- * May include: common, http, compat. */
+ * May include: backend, common, http, compat. */
 #ifndef LLORCH_WORKER_JOB_H
 #define LLORCH_WORKER_JOB_H
 
@@ -13,6 +13,7 @@
 #include "common/error.h"
 #include "compat/completion.h"
 #include "http/server.h"
+#include "worker/metrics.h"
 #include "worker/request.h"
 
 enum { JOB_CORRELATION_BYTES = 129 };
@@ -53,6 +54,7 @@ typedef struct Job {
     uint32_t n_decoded;  /* so many of them: all but the first of each run */
     uint32_t run_tokens; /* of the run that is computed */
     uint32_t tokens_out;
+    JobMeter meter;                   /* for GET /metrics */
     int prompt_tokens, cached_tokens; /* once the backend took it; cached ones were not computed */
 } Job;
 

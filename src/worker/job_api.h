@@ -31,6 +31,8 @@ typedef struct {
 } JobFailure;
 
 struct JobApi {
+    MetricApi metric; /* its label in GET /metrics */
+
     /* It waits in line now. */
     void (*accepted)(Worker *w, Job *job);
 

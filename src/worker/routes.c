@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "common/exposition.h"
 #include "common/text.h"
 #include "worker/access.h"
 #include "worker/answer.h"
@@ -15,6 +16,8 @@
 #include "worker/front_page.h"
 #include "worker/health.h"
 #include "worker/job.h"
+#include "worker/metrics.h"
+#include "worker/metrics_page.h"
 #include "worker/model_api.h"
 #include "worker/request.h"
 #include "worker/runner.h"
@@ -43,6 +46,19 @@ static void get_ready(Worker *w, HttpConn *conn, const HttpRequest *request)
     const int status = health_ready(w, &answer);
 
     answer_json(conn, request->path, status, NULL, &answer);
+}
+
+static void get_metrics(Worker *w, HttpConn *conn, const HttpRequest *request)
+{
+    JsonBuf page = {0};
+
+    metrics_page(w, &page);
+    if (page.oom) {
+        answer_json(conn, request->path, 500, NULL, &page);
+        return;
+    }
+    http_respond(conn, 200, EXPOSITION_TYPE, NULL, page.data, page.len);
+    json_buf_free(&page);
 }
 
 /* Every match stops: ids need not be unique. The running job is only marked. */
@@ -93,12 +109,18 @@ static void get_page(Worker *w, HttpConn *conn, const HttpRequest *request)
     front_page_answer(conn, request);
 }
 
+enum {
+    ROUTE_OPEN =
+        1, /* needs no API key: what watches a worker holds none, and the page asks for it */
+    ROUTE_BODY = 2, /* has one, which must be JSON: 415 */
+    ROUTE_JOB = 4   /* becomes a job */
+};
+
 typedef struct {
     const char *path;
     HttpMethod method;
     void (*answer)(Worker *w, HttpConn *conn, const HttpRequest *request);
-    bool is_open; /* needs no API key: what watches a worker holds none, and the page asks for it */
-    bool has_body; /* which must be JSON: 415 */
+    unsigned flags;
 } Route;
 
 /* A route that ends in a slash has everything below it, but for the page. */
@@ -121,18 +143,19 @@ static bool is_served(const Worker *w, const Route *route)
 static const Route *find_route(const Worker *w, const char *path)
 {
     static const Route routes[] = {
-        {"/", HTTP_GET, get_page, true, false},
-        {"/health", HTTP_GET, get_health, true, false},
-        {"/live", HTTP_GET, get_live, true, false},
-        {"/ready", HTTP_GET, get_ready, true, false},
-        {"/execute", HTTP_POST, execute_post, false, true},
-        {"/cancel", HTTP_POST, post_cancel, false, true},
-        {"/v1/completions", HTTP_POST, completion_post, false, true},
-        {"/v1/models", HTTP_GET, models_get, false, false},
-        {MODEL_API_ONE, HTTP_GET, models_get, false, false},
-        {"/tokenize", HTTP_POST, tokenize_post, false, true},
-        {"/detokenize", HTTP_POST, detokenize_post, false, true},
-        {"/shutdown", HTTP_POST, post_shutdown, false, false},
+        {"/", HTTP_GET, get_page, ROUTE_OPEN},
+        {"/health", HTTP_GET, get_health, ROUTE_OPEN},
+        {"/live", HTTP_GET, get_live, ROUTE_OPEN},
+        {"/ready", HTTP_GET, get_ready, ROUTE_OPEN},
+        {"/execute", HTTP_POST, execute_post, ROUTE_BODY | ROUTE_JOB},
+        {"/cancel", HTTP_POST, post_cancel, ROUTE_BODY},
+        {"/metrics", HTTP_GET, get_metrics, 0},
+        {"/v1/completions", HTTP_POST, completion_post, ROUTE_BODY | ROUTE_JOB},
+        {"/v1/models", HTTP_GET, models_get, 0},
+        {MODEL_API_ONE, HTTP_GET, models_get, 0},
+        {"/tokenize", HTTP_POST, tokenize_post, ROUTE_BODY},
+        {"/detokenize", HTTP_POST, detokenize_post, ROUTE_BODY},
+        {"/shutdown", HTTP_POST, post_shutdown, 0},
     };
 
     for (size_t i = 0; i < sizeof routes / sizeof *routes; i++)
@@ -148,6 +171,13 @@ static void answer_not_found(HttpConn *conn, const char *path)
     text_escape(shown, sizeof shown, path, strlen(path));
     snprintf(message, sizeof message, "unknown path %s", shown);
     answer_refusal(conn, path, 404, message);
+}
+
+/* A request for a job whose body cannot be taken. */
+static void count_invalid(Worker *w, const Route *route)
+{
+    if ((route->flags & ROUTE_JOB) != 0)
+        metrics_rejected(&w->metrics, METRIC_INVALID);
 }
 
 /* 404, 405 and 415. NULL when one of them was answered. */
@@ -170,16 +200,23 @@ static const Route *check_head(Worker *w, HttpConn *conn, const HttpRequest *req
                      false);
         return NULL;
     }
-    return !route->has_body || answer_check_content(conn, request) ? route : NULL;
+    if ((route->flags & ROUTE_BODY) == 0 || answer_check_content(conn, request))
+        return route;
+    count_invalid(w, route);
+    return NULL;
 }
 
 /* Unknown paths need a key as well, so that nobody without one learns which there are. */
 static const char *refuse_head(void *ctx, const char *path, const char *authorization)
 {
-    const Worker *w = ctx;
+    Worker *w = ctx;
     const Route *route = find_route(w, path);
+    const char *refused =
+        route != NULL && (route->flags & ROUTE_OPEN) != 0 ? NULL : access_refusal(w, authorization);
 
-    return route != NULL && route->is_open ? NULL : access_refusal(w, authorization);
+    if (refused != NULL)
+        metrics_rejected(&w->metrics, METRIC_UNAUTHORIZED);
+    return refused;
 }
 
 static void on_request(void *ctx, HttpConn *conn, const HttpRequest *request)
@@ -192,7 +229,11 @@ static void on_request(void *ctx, HttpConn *conn, const HttpRequest *request)
 
 static void on_too_large(void *ctx, HttpConn *conn, const HttpRequest *request)
 {
-    (void)check_head(ctx, conn, request);
+    Worker *w = ctx;
+    const Route *route = check_head(w, conn, request);
+
+    if (route != NULL)
+        count_invalid(w, route);
 }
 
 /* A running job is only marked: a step may be computing. */

@@ -14,6 +14,7 @@
 #include "worker/job_api.h"
 #include "worker/job_log.h"
 #include "worker/job_stream.h"
+#include "worker/metrics.h"
 
 #define NS_PER_SEC UINT64_C(1000000000)
 
@@ -64,13 +65,39 @@ static JobFailure failure_of_error(const Err *err)
     return (JobFailure){FAIL_COMPUTING, err->code == ERR_MEMORY ? "out of memory" : err->msg, true};
 }
 
+/* The last of a job: counted, then gone. */
+static void remove_job(Worker *w, Job *job, MetricOutcome outcome)
+{
+    metrics_ended(&w->metrics, &job->meter, outcome, clock_now_ns());
+    job_queue_remove(&w->jobs, job);
+}
+
+static MetricOutcome outcome_of_stop(JobStop why)
+{
+    switch (why) {
+    case JOB_CANCELLED:
+        return METRIC_CANCELLED;
+    case JOB_CLIENT_GONE:
+        return METRIC_DISCONNECTED;
+    case JOB_TIMED_OUT:
+        return METRIC_TIMEOUT;
+    case JOB_SHUTDOWN:
+        return METRIC_SHUTDOWN;
+    case JOB_TOO_LONG:
+    case JOB_TOO_LARGE:
+        return METRIC_REFUSED;
+    default:
+        return METRIC_FAILED;
+    }
+}
+
 /* Tells the client and the log, and the job is gone. */
 static void fail_job(Worker *w, Job *job, const JobFailure *f)
 {
     job->api->error(w, job, f);
     job_log_finished(job, job_failure_name(f->kind),
                      job->stop == JOB_CLIENT_GONE ? "Client disconnected" : f->message);
-    job_queue_remove(&w->jobs, job);
+    remove_job(w, job, outcome_of_stop(job->stop));
 }
 
 static void fail_running(Worker *w, const JobFailure *f)
@@ -109,6 +136,8 @@ static void start_run(Worker *w, Job *job)
     }
     job->prompt_tokens += w->backend->ops->n_prompt_tokens(w->backend);
     job->cached_tokens += w->backend->ops->n_cached_tokens(w->backend);
+    metrics_prompt(&w->metrics, &job->meter, w->backend->ops->n_prompt_tokens(w->backend),
+                   w->backend->ops->n_cached_tokens(w->backend));
     job->run_tokens = 0;
     if (job->first_step_ns == 0)
         job->first_step_ns = clock_now_ns();
@@ -119,6 +148,7 @@ void runner_start(Worker *w)
     Job *job = job_queue_start(&w->jobs);
 
     job->started_ns = job->last_metrics_ns = clock_now_ns();
+    metrics_started(&w->metrics, &job->meter, job->started_ns);
     clock_iso_utc(job->started_at);
     job->api->started(w, job);
     job_log_started(job);
@@ -149,6 +179,7 @@ static void on_token(Worker *w, Job *job, const BackendStep *step)
         job->n_decoded++;
     }
     job->last_token_ns = now;
+    metrics_token(&w->metrics, &job->meter, now);
     job->api->token(w, job, step);
     job->tokens_out++;
 }
@@ -175,7 +206,7 @@ static void end_run(Worker *w, Job *job, const BackendStep *step)
     job->api->end(w, job, step);
     describe_end(detail, sizeof detail, step);
     job_log_finished(job, events_reason_name(step->reason), detail);
-    job_queue_remove(&w->jobs, job);
+    remove_job(w, job, metrics_outcome_of(step->reason));
 }
 
 void runner_step(Worker *w)
@@ -205,7 +236,10 @@ void runner_step(Worker *w)
     } else if (step.kind == STEP_TOKEN) {
         on_token(w, job, &step);
     } else if (step.kind == STEP_PROMPT_TOKEN) {
+        metrics_prompt_done(&job->meter, step.n_prompt_done);
         job->api->token(w, job, &step);
+    } else if (step.kind == STEP_PROMPT) {
+        metrics_prompt_done(&job->meter, step.n_prompt_done);
     } else if (step.kind == STEP_END) {
         end_run(w, job, &step);
     }

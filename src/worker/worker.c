@@ -312,6 +312,7 @@ int worker_run(const WorkerOptions *options)
     Worker w = {.options = options, .start_ms = clock_now_ms(), .manager.socket.fd = -1};
     Err err = {.code = ERR_OK};
 
+    metrics_init(&w.metrics);
     log_line(LOG_INFO, "CPU worker starting", "s:model", options->model_path, "s:host",
              options->host, "i:port", (long long)options->port, NULL);
     if (access_load_keys(&w, &err) != ERR_OK)

@@ -16,6 +16,7 @@
 #include "http/server.h"
 #include "worker/callback.h"
 #include "worker/job.h"
+#include "worker/metrics.h"
 #include "worker/service_manager.h"
 #include "worker/worker.h"
 
@@ -35,6 +36,7 @@ typedef struct Worker {
     Callback *callback; /* NULL: standalone or test mode */
     ServiceManager manager;
     JobQueue jobs;
+    Metrics metrics;
     JsonBuf scratch; /* event texts; empty between uses */
     WorkerPhase phase;
     bool idle_work;      /* the backend may have something to prepare */

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import tempfile
 
-from harness import LIMIT, SLOW, Skip, check, sanitized
+from harness import LIMIT, SLOW, check, sanitized
 
 FLAGS = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-dev-shm-usage",
          "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-extensions",
@@ -19,19 +19,18 @@ KEYS = {"Escape": "\ue00c", "Enter": "\ue007", "Tab": "\ue004", "Left": "\ue012"
         "Home": "\ue011", "End": "\ue010", "Control": "\ue009", "Shift": "\ue008", "Backspace": "\ue003"}
 
 
-def need_browser():
+def why_none():
+    """Why there is no browser to drive, or None."""
     if sanitized():
-        raise Skip("drives chromium: nothing of it sees memory")
-    for name in ("chromedriver", "chromium"):
-        if shutil.which(name) is None:
-            raise Skip("%s is not installed" % name)
+        return "drives chromium, which shows nothing of our memory"
+    missing = [name for name in ("chromium", "chromedriver") if shutil.which(name) is None]
+    return ("%s is not installed" % " and ".join(missing)) if missing else None
 
 
 class Browser:
     """One window. Coordinates, clicks and keys are what a user does: events come from the browser, not from a script."""
 
     def __init__(self):
-        need_browser()
         self.folder = tempfile.mkdtemp(prefix="llorch-browser-")
         self.driver = subprocess.Popen(["chromedriver", "--port=0"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                        start_new_session=True, env=dict(os.environ, HOME=self.folder))

@@ -1,6 +1,7 @@
 """A Hugging Face hub on this machine, and the host that keeps its large files: another port, so another origin, as with the
 real one. What a test wants to go wrong is a function in Hub.tricks, asked before anything else."""
 import hashlib
+import json
 import os
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -44,6 +45,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self):
         self.serve("GET")
+
+    def do_POST(self):
+        self.serve("POST")
 
     def serve(self, method):
         hub = self.server.hub
@@ -118,6 +122,9 @@ class Hub:
         if self.token and request.headers.get("Authorization") != "Bearer " + self.token:
             handler.reply(401, b"Invalid username or password.", X_Error_Code="RepoNotFound")
             return
+        if request.method == "POST" and request.path == "/api/models/%s/paths-info/main" % REPO:
+            self.paths_info(handler)
+            return
         parts = request.path[1:].split("/")
         if "/".join(parts[:2]) != REPO or parts[2] != "resolve":
             handler.reply(404, b"Repository not found", X_Error_Code="RepoNotFound")
@@ -133,28 +140,40 @@ class Hub:
                           X_Linked_Size=len(self.files[name]), ETag='"of the redirection"',
                           Location="%s/%s?signature=secret" % (self.storage, name))
         else:
-            data = self.files[name]
-            handler.reply(200, data, X_Repo_Commit=commit, ETag='"%s"' % self.etag(name))
+            self.store(handler, request, etag='"%s"' % self.etag(name), X_Repo_Commit=commit)
 
-    def store(self, handler, request, data=None, etag=None, cut=None):
-        """The large files, with ranges. cut: the connection ends after so many bytes of the body."""
+    def paths_info(self, handler):
+        """What the client for JavaScript asks before it downloads."""
+        asked = json.loads(handler.rfile.read(int(handler.headers["Content-Length"])))["paths"]
+        answer = []
+        for name in asked:
+            size = len(self.files[name])
+            answer.append({"type": "file", "path": name, "size": size, "oid": git_sha1(self.files[name]),
+                           "lastCommit": {"id": self.commit, "title": "first", "date": "2026-01-01T00:00:00.000Z"}})
+            if name in self.large:
+                answer[-1]["lfs"] = {"oid": self.etag(name), "size": size, "pointerSize": 134}
+        handler.reply(200, json.dumps(answer).encode(), Content_Type="application/json")
+
+    def store(self, handler, request, data=None, etag=None, cut=None, **headers):
+        """A file, or the range of it that is asked for. cut: the connection ends after so many bytes of the body."""
         data = self.files[request.name] if data is None else data
         etag = etag or '"storage-%s"' % hashlib.md5(data).hexdigest()
-        wanted, start = request.headers.get("Range"), 0
+        wanted, start, end = request.headers.get("Range"), 0, len(data)
         if wanted and request.headers.get("If-Range") in (None, etag):
-            start = int(wanted[len("bytes="):-1])
+            first, last = wanted[len("bytes="):].split("-")
+            start, end = int(first), int(last) + 1 if last else end
             if start >= len(data):
                 handler.reply(416, Content_Range="bytes */%d" % len(data))
                 return
-            handler.send_response(206)
-            handler.send_header("Content-Range", "bytes %d-%d/%d" % (start, len(data) - 1, len(data)))
+            headers["Content_Range"] = "bytes %d-%d/%d" % (start, end - 1, len(data))
+        if cut is None:
+            handler.reply(206 if "Content_Range" in headers else 200, data[start:end], ETag=etag, **headers)
         else:
-            handler.send_response(200)
-        handler.send_header("ETag", etag)
-        handler.send_header("Content-Length", str(len(data) - start))
-        handler.end_headers()
-        handler.wfile.write(data[start:] if cut is None else data[start:start + cut])
-        if cut is not None:
+            handler.send_response(206 if "Content_Range" in headers else 200)
+            for name, value in dict(headers, ETag=etag, Content_Length=end - start).items():
+                handler.send_header(name.replace("_", "-"), str(value))
+            handler.end_headers()
+            handler.wfile.write(data[start:start + cut])
             handler.wfile.flush()
             handler.close_connection = True
 

@@ -161,7 +161,8 @@ class Run:
         if not self.ready:
             return
         self.first = self._job()
-        self.statuses = [self._request("GET", "/health"), self._request("GET", "/"), self._request("POST", "/execute", "{"),
+        self.statuses = [self._request("GET", "/health"), self._request("GET", "/"), self._request("GET", "/metrics"),
+                          self._request("POST", "/execute", "{"),
                          self._request("GET", "/nowhere")]
         self._leave()
         self.text = self._job() or self._job()  # the first of the two may be the one that is hit

@@ -29,9 +29,9 @@ def version():
     equal((body["code"], body["retriable"]), ("INVALID_REQUEST", False))
 
 
-for path in ("/nothing", "/health/", "/Health", "/execute/x", "/shutdown", "/metrics", "/%68ealth"):
+for path in ("/nothing", "/health/", "/Health", "/execute/x", "/shutdown", "/metrics/", "/%68ealth"):
     suite.case("404 " + path, "POST", path, 404)(check_error)
-for path in ("/", "/health", "/live", "/ready"):
+for path in ("/", "/health", "/live", "/ready", "/metrics"):
     for method in ("POST", "PUT", "DELETE", "OPTIONS"):
         suite.case("405 %s %s" % (method, path), method, path, 405, "GET, HEAD")(check_error)
 for path in ("/execute", "/cancel"):
@@ -63,7 +63,7 @@ def check_head(path):
     connection.close()
 
 
-for path in ("/", "/health", "/live", "/ready"):
+for path in ("/", "/health", "/live", "/ready", "/metrics"):
     suite.case("HEAD %s: headers of GET, no body" % path, path)(check_head)
 
 
@@ -75,8 +75,8 @@ def head_execute():
 
 HEALTH = {"status": "healthy", "vram_bytes": 0, "vram_bytes_used": 0, "model_loaded": True, "resident": True,
           "memory_type": "cpu", "memory_architecture": "cpu", "worker_type": "cpu", "capabilities": ["text-gen"],
-          "protocol": "sse", "model": "shakespeare", "quant_kind": "F16", "tokenizer_kind": "hf-json", "vocab_size": 1024,
-          "context_length": 256, "worker_id": "llorch-cpud-0", "state": "ready"}
+          "protocol": "sse", "model": "shakespeare", "quant_kind": "F16", "weights_hash": "531a1742d2f483aa",
+          "tokenizer_kind": "hf-json", "vocab_size": 1024, "context_length": 256, "worker_id": "llorch-cpud-0", "state": "ready"}
 
 
 def check_health_field(field):
@@ -116,6 +116,36 @@ def health_busy():
     equal(w.get("/ready"), (200, {"state": "busy"}))
     stream.close()
     w.wait_state("ready")
+
+
+@suite.case("/health: how many jobs run and wait, and how fast")
+def health_load():
+    names = ("jobs_running", "jobs_waiting", "queue_limit", "tokens_per_sec")
+    with Worker("--queue", "3", stub=True) as w:
+        def load():
+            health = w.get("/health")[1]
+            return [health[name] for name in names]
+
+        equal(load(), [0, 0, 3, None])
+        one = w.start(prompt="tokens=1", max_tokens=1)
+        one.collect()
+        equal(load(), [0, 0, 3, None])  # one token has no speed
+        first = w.start(prompt="tokens=500 delay=10", max_tokens=500)
+        second = w.execute(prompt="tokens=1 prompt=300", max_tokens=1)
+        second.wait_headers()
+        first.next_named("token")
+        first.next_named("token")
+        *jobs, speed = load()
+        equal(jobs, [1, 1, 3])
+        within(speed, 0.1, 101)  # at least 10 ms a token
+        first.close()
+        second.next_named("started")
+        before = load()  # the job that runs has no speed yet, the last one's stays
+        equal(before[:3], [1, 0, 3])
+        within(before[3], 0.1, 101)
+        second.collect()
+        w.wait_state("ready")
+        equal(load(), [0, 0, 3, before[3]])
 
 
 @suite.case("/health: draining while the last job ends")

@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 
-from browser import Browser
+from browser import Browser, why_none
 from harness import LIMIT, Skip, Suite, Worker, check, equal, free_port, has, within
 
 suite = Suite()
@@ -146,6 +146,22 @@ def no_ui_turns_it_off():
 # --- what the browser makes of it ---
 
 
+WHY_NONE = why_none()
+
+
+def in_browser(function, *args, name=None):
+    if WHY_NONE is None:
+        suite.case(name or function.__name__.replace("_", " "), *args)(function)
+    return function
+
+
+@suite.test
+def the_page_opens_in_chromium():
+    if WHY_NONE is not None:
+        raise Skip(WHY_NONE)
+    quiet(browser())
+
+
 class Shared:
     browser = None
 
@@ -212,7 +228,7 @@ def answer_to(worker, **fields):
     return json.loads(body)["choices"][0]
 
 
-@suite.test
+@in_browser
 def the_page_says_what_model_this_is():
     b = browser()
     facts = b.js("return [...document.querySelectorAll('.facts > div:not([hidden])')].map(d => [d.firstChild.textContent, d.lastChild.textContent])")
@@ -223,7 +239,7 @@ def the_page_says_what_model_this_is():
     quiet(b)
 
 
-@suite.test
+@in_browser
 def queue_and_speed_are_shown():
     b = browser()
     b.js("const f = fetch; window.fetch = async (path, options) => {"
@@ -235,7 +251,7 @@ def queue_and_speed_are_shown():
     quiet(b)
 
 
-@suite.test
+@in_browser
 def the_text_is_what_the_interface_gives_for_the_same_seed():
     b = browser()
     shown = generate(b, "ROMEO:", **SETTINGS)
@@ -258,7 +274,7 @@ def tokens_page():
     return b, answer_to(suite.real(), prompt="ROMEO:", logprobs=5, **SETTINGS)["logprobs"]
 
 
-@suite.test
+@in_browser
 def tokens_are_shaded_by_their_probability():
     b, want = tokens_page()
     shown = b.js("return [...document.querySelectorAll('.t')].map(t => t.className)")
@@ -271,7 +287,7 @@ def tokens_are_shaded_by_their_probability():
     check(b.js(colour) != shaded and not b.seen("#legend"), "still shaded")
 
 
-@suite.test
+@in_browser
 def the_mouse_and_keys_show_alternatives():
     b, want = tokens_page()
     b.point("[data-i='3']")
@@ -304,7 +320,7 @@ def the_mouse_and_keys_show_alternatives():
     quiet(b)
 
 
-@suite.test
+@in_browser
 def a_tap_shows_alternatives_and_a_tap_elsewhere_closes_them():
     b = browser(width=390, height=844)
     generate(b, "ROMEO:", **SETTINGS)
@@ -316,7 +332,7 @@ def a_tap_shows_alternatives_and_a_tap_elsewhere_closes_them():
     b.wait("document.getElementById('why').hidden")
 
 
-@suite.test
+@in_browser
 def another_token_can_be_chosen():
     b = browser()
     before = generate(b, "ROMEO:", **SETTINGS)
@@ -332,7 +348,7 @@ def another_token_can_be_chosen():
     has(b.js("return document.querySelector('[data-i=\"3\"]').className"), "picked")
 
 
-@suite.test
+@in_browser
 def continue_goes_on_where_the_text_ended():
     b = browser()
     first = generate(b, "ROMEO:", **SETTINGS)
@@ -341,7 +357,7 @@ def continue_goes_on_where_the_text_ended():
     equal(result(b), first + answer_to(suite.real(), prompt="ROMEO:" + first, **SETTINGS)["text"])
 
 
-@suite.test
+@in_browser
 def a_stop_string_ends_the_text():
     b = browser()
     b.write("#stop-text", "\\n")
@@ -361,7 +377,7 @@ def long_job(b, tokens=2000, delay=20):
     b.wait("tokens.length > 3")
 
 
-@suite.test
+@in_browser
 def stop_frees_the_worker_and_keeps_the_text():
     b = browser(suite.stub())
     for press in (lambda: b.click("#stop"), lambda: b.press("Escape")):
@@ -376,14 +392,14 @@ def stop_frees_the_worker_and_keeps_the_text():
     quiet(b)
 
 
-@suite.test
+@in_browser
 def a_worker_that_dies_is_told_and_its_return_noticed():
     port = free_port()
-    w = Worker("--port", str(port), stub=True)
-    b = browser(w)
-    long_job(b)
-    w.signal(signal.SIGKILL)
-    w.wait()
+    with Worker("--port", str(port), stub=True) as w:
+        b = browser(w)
+        long_job(b)
+        w.signal(signal.SIGKILL)
+        w.wait()
     b.wait("document.getElementById('problem').checkVisibility()")
     has(b.text("#problem"), "The connection was cut in the middle")
     has(b.text("#summary"), "the text so far is kept")
@@ -401,7 +417,7 @@ def a_worker_that_dies_is_told_and_its_return_noticed():
     quiet(b, "ERR_CONNECTION_REFUSED", "ERR_INCOMPLETE_CHUNKED_ENCODING", "ERR_CONNECTION_RESET", "ERR_EMPTY_RESPONSE")
 
 
-@suite.test
+@in_browser
 def a_full_queue_is_told_and_can_be_tried_again():
     with Worker("--queue", "0", stub=True) as w:
         b = browser(w)
@@ -418,7 +434,7 @@ def a_full_queue_is_told_and_can_be_tried_again():
         quiet(b, "503")
 
 
-@suite.test
+@in_browser
 def loading_is_shown():
     with Worker(stub=True, ready=False, env={"STUB_LOAD_MS": 60000}) as w:
         b = browser(w, state="starting")
@@ -427,7 +443,7 @@ def loading_is_shown():
         quiet(b, "503")
 
 
-@suite.test
+@in_browser
 def draining_is_shown():
     with Worker(stub=True) as w:
         b = browser(w)
@@ -439,7 +455,7 @@ def draining_is_shown():
         b.wait("document.getElementById('state-text').textContent === 'Not reachable'")
 
 
-@suite.test
+@in_browser
 def a_wrong_field_is_named_before_anything_is_sent():
     b = browser()
     for name, value, message in [("temperature", "2.5", "Temperature: a number from 0 to 2"), ("temperature", "", "Temperature: a number"),
@@ -458,7 +474,7 @@ def a_wrong_field_is_named_before_anything_is_sent():
     quiet(b)
 
 
-@suite.test
+@in_browser
 def what_the_worker_refuses_is_said_in_its_words():
     b = browser()
     fill(b, "thou art " * 200)
@@ -468,7 +484,7 @@ def what_the_worker_refuses_is_said_in_its_words():
     quiet(b, "400")
 
 
-@suite.test
+@in_browser
 def a_reload_keeps_prompt_and_settings():
     b = browser()
     prompt = "Und morgen?\n  \u00e4"
@@ -486,7 +502,7 @@ def a_reload_keeps_prompt_and_settings():
     equal((b.js("return document.getElementById('temperature').value"), b.text("#stops")), ("0.8", ""))
 
 
-@suite.test
+@in_browser
 def a_worker_with_keys_is_asked_with_one():
     with Worker("--api-key-file", key_file(), stub=True) as w:
         b = browser(w)
@@ -520,7 +536,7 @@ def run_curl(b, **env):
 HARD = "It's \"$HOME\" `id` \\ !! %s\n\u00e9\U0001f600 ${x}"
 
 
-@suite.test
+@in_browser
 def the_copied_curl_command_works():
     b = browser()
     settings = {"max_tokens": 20, "temperature": 0.7, "top_k": 40, "top_p": 0.95, "min_p": 0.01, "seed": 18446744073709551615}
@@ -549,7 +565,7 @@ class OpenAI:
 """
 
 
-@suite.test
+@in_browser
 def the_copied_python_program_asks_for_the_same():
     b = browser()
     fill(b, HARD, top_k=40, seed=18446744073709551615)
@@ -564,7 +580,7 @@ def the_copied_python_program_asks_for_the_same():
                    "extra_body": {"top_k": 40}, "stream": True})
 
 
-@suite.test
+@in_browser
 def the_copied_javascript_program_works():
     if shutil.which("node") is None:
         raise Skip("node is not installed")
@@ -578,7 +594,7 @@ def the_copied_javascript_program_works():
         equal(done.stdout.decode("utf-8"), want + "\n")
 
 
-@suite.test
+@in_browser
 def names_and_texts_are_never_markup():
     name = "<img src=x onerror=alert(1)>"
     with Worker("--model-name", name, "--worker-id", "<b>w</b>", stub=True) as w:
@@ -590,7 +606,7 @@ def names_and_texts_are_never_markup():
         quiet(b)
 
 
-@suite.test
+@in_browser
 def parts_of_characters_and_invisible_ones_are_shown():
     b = browser()
     b.js("clearOutput('x'); document.getElementById('output').hidden = false;"
@@ -630,11 +646,11 @@ def check_contrast(dark):
     check((found["paper"] < 0.1) == dark, found["paper"])
 
 
-suite.case("light: everything can be read, and shades differ in lightness alone", False)(check_contrast)
-suite.case("dark: everything can be read, and shades differ in lightness alone", True)(check_contrast)
+for dark in (False, True):
+    in_browser(check_contrast, dark, name="%s: everything can be read, and shades differ in lightness alone" % ("dark" if dark else "light"))
 
 
-@suite.test
+@in_browser
 def a_phone_needs_no_sideways_scrolling():
     b = browser(width=390, height=844)
     width = "return document.documentElement.scrollWidth"
@@ -651,7 +667,7 @@ def a_phone_needs_no_sideways_scrolling():
         check(box[0] >= 0 and box[1] <= 390, box)
 
 
-@suite.test
+@in_browser
 def nothing_moves_for_who_does_not_want_it():
     moving = "return document.getAnimations().length"
     for still in (False, True):
@@ -662,7 +678,7 @@ def nothing_moves_for_who_does_not_want_it():
         b.wait(DONE)
 
 
-@suite.test
+@in_browser
 def a_hidden_page_asks_less_often():
     b = browser(suite.stub())
     b.js("window.asked = 0; const f = fetch; window.fetch = (...a) => { asked += a[0].endsWith('/health'); return f(...a); };"

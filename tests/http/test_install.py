@@ -6,6 +6,7 @@ installed works from where it is.
 import atexit
 import functools
 import glob
+import hashlib
 import os
 import pty
 import re
@@ -36,7 +37,7 @@ def read(path):
 
 
 def output(*args, **more):
-    done = subprocess.run(args, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, timeout=LIMIT * SLOW,
+    done = subprocess.run(args, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, timeout=3 * LIMIT * SLOW,
                           check=False, **more)
     text = done.stdout.decode("utf-8", "replace")
     equal(done.returncode, 0, "exit status of %s\n%s" % (" ".join(args), text))
@@ -169,14 +170,14 @@ def completion_has_exactly_the_options_of_the_program():
 # --- make install ---
 
 def tree(folder):
-    """{path: contents, or None for a folder}"""
+    """{path: hash of its contents, or None for a folder}"""
     found = {}
     for at, folders, files in os.walk(folder):
         for name in folders:
             found[os.path.relpath(os.path.join(at, name), folder)] = None
         for name in files:
             with open(os.path.join(at, name), "rb") as file:
-                found[os.path.relpath(os.path.join(at, name), folder)] = file.read()
+                found[os.path.relpath(os.path.join(at, name), folder)] = hashlib.sha256(file.read()).hexdigest()[:8]
     return found
 
 
@@ -271,11 +272,12 @@ def what_is_installed_is_found():
     if HELPERS:
         has(output("llorch-cpud", "pull", "--help", env=it.env, cwd="/"), "usage: llorch-cpud pull")
     docs = os.path.join(it.prefix, "share/doc/llorch-cpud")
-    for path in ("README.md", "LICENSE", "docs/contract.md", "docs/install.md", "examples/systemd/worker.env"):
+    for path in ("README.md", "LICENSE", "docs/contract.md", "docs/install.md", "examples/deploy/systemd/worker.env"):
         check(os.path.exists(os.path.join(docs, path)), path)
     check(not os.path.exists(docs + "/docs/man"), "sources of the pages among the documents")
     for folder in os.listdir(os.path.join(ROOT, "deploy")):
-        check(os.path.isdir(os.path.join(docs, "examples", folder)), "deploy/%s is no example" % folder)
+        check(os.path.isdir(os.path.join(docs, "examples", "deploy", folder)), "deploy/%s is no example" % folder)
+    has(output(docs + "/examples/scripts/fleet", "--help"), "usage: ")
     if not shutil.which("man"):
         raise Skip("man is not installed")
     pages = [os.path.basename(page_of(command))[:-2] for command in ["", *commands()]]
@@ -363,7 +365,7 @@ def complete(lines, before="", env=None, cwd=ROOT):
     """The candidates for each line, by a bash that has sourced the file."""
     given = "".join("%s\n%s\0" % (line, "\n".join(words_of(line))) for line in lines)
     done = subprocess.run(["bash", "--norc", "-c", (before or "source '%s'" % COMPLETION) + "\n" + DRIVE], input=given.encode(), cwd=cwd,
-                          env=dict(os.environ, **(env or {})), stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=LIMIT * SLOW,
+                          env=dict(os.environ, **(env or {})), stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=3 * LIMIT * SLOW,
                           check=False)
     equal((done.returncode, done.stderr.decode()), (0, ""))
     answers = done.stdout.decode().split("\0")[:-1]

@@ -243,18 +243,27 @@ def post(fleet, path):
     return fleet.request("POST", path, body)
 
 
-def evenly(fleet, n, spread, **fields):
-    """64 requests at once: who answered how many."""
+def spread(fleet, **fields):
+    """64 requests at once, none with an error: who answered how many."""
     streams = [fleet.execute(job_id="j%d" % i, **fields) for i in range(64)]
-    answers = [(s.collect(), s.headers["x-worker"]) for s in streams]
-    for events, _ in answers:
+    counts = Counter()
+    for s in streams:
+        events = s.collect()
         check_order(events)
         equal(events[-1].name, "end")
-    counts = Counter(worker for _, worker in answers)
-    equal(sorted(counts), [str(i + 1) for i in range(n)])
-    within(min(counts.values()), 64 // n - spread, 64 // n)  # exactly even while nobody takes a processor away
-    print("# %d workers: %s" % (n, sorted(counts.values())))
-    return answers
+        counts[s.headers["x-worker"]] += 1
+    return counts
+
+
+def evenly(fleet, n):
+    """Exactly even while nobody takes a processor away; an uneven balancer is so in every round."""
+    rounds = []
+    while len(rounds) < 5 and not (rounds and rounds[-1][0] >= 64 // n - 4):
+        counts = spread(fleet, prompt="tokens=3 delay=%d" % (2 * n), max_tokens=3)
+        equal(sorted(counts), [str(i + 1) for i in range(n)])
+        rounds.append(sorted(counts.values()))
+    check(rounds[-1][0] >= 64 // n - 4, "jobs of each worker, round by round: %s" % rounds)
+    print("# %d workers: %s" % (n, rounds[-1]))
 
 
 @contextlib.contextmanager
@@ -297,15 +306,15 @@ def haproxy_accepts_the_configuration_without_a_warning():
     equal((done.returncode, done.stdout), (0, b"Configuration file is valid\n"), "in a sandbox")
 
 
-@suite.case("64 requests on 2 workers: no error, 32 each, give or take 8")
+@suite.case("64 requests on 2 workers: no error, 32 each, give or take 4")
 def spread_2():
-    evenly(two(), 2, 8, prompt="tokens=3 delay=4", max_tokens=3)
+    evenly(two(), 2)
 
 
-@suite.case("64 requests on 4 workers: no error, 16 each, give or take 8")
+@suite.case("64 requests on 4 workers: no error, 16 each, give or take 4")
 def spread_4():
     with Fleet(4) as f:
-        evenly(f, 4, 8, prompt="tokens=3 delay=8", max_tokens=3)
+        evenly(f, 4)
 
 
 @suite.case("64 requests to the model: the answers of one worker, bit for bit")
@@ -488,7 +497,7 @@ def a_killed_worker_cuts_only_its_own_stream():
     equal(len(tokens_of(streams["2"].collect())), 149)  # and the one that was read
     for s in waiting:
         check_order(s.collect())
-    evenly(f, 2, 16, prompt="tokens=1 delay=4", max_tokens=1)
+    equal(sorted(spread(f, prompt="tokens=1 delay=4", max_tokens=1)), ["1", "2"])
 
 
 @suite.test

@@ -44,6 +44,8 @@ def manifests():
 
 def build(overlay):
     """What kubectl apply -k would send."""
+    if sanitized():
+        raise Skip("checked without sanitizers")
     if not shutil.which("kubectl"):
         raise Skip("kubectl is not installed")
     done = subprocess.run(["kubectl", "kustomize", os.path.join(FOLDER, overlay)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -133,8 +135,7 @@ def kustomize_builds_both_variants():
     equal(models, [{"name": "models", "persistentVolumeClaim": {"claimName": claim, "readOnly": True}}])
     packed = pod_of(volume["Job"])["containers"][0]["args"][-1]
     has([e for e in pod["containers"][0]["env"] if e["name"] == "MODEL_PATH"], {"name": "MODEL_PATH", "value": packed})
-    if not sanitized():
-        equal([p for p in problems(list(base.values()) + list(volume.values())) if p], [])
+    equal([p for p in problems(list(base.values()) + list(volume.values())) if p], [])
 
 
 def pod_of(manifest):

@@ -205,7 +205,7 @@ static void check_cancelled(const Subject *s)
     Gpt2Run run;
 
     init_run(&run, &s->model, best_kernels(), s->kv_type);
-    for (int patience = 0;; patience += quick() ? 7 : 1) {
+    for (int patience = 0;; patience += quick() ? 29 : 1) {
         Patience p = {patience};
         const Tap tap = {.ctx = &p, .yield = run_out};
         Err err = {0};

@@ -11,8 +11,8 @@ endif
 PREFIX  ?= /usr/local
 
 # Folders that go into the library, in the order of the data flow (main.c and the tests link it).
-SRC_DIRS ?= src/common src/kernels src/formats src/tokenizer src/sampling src/cache src/layers \
-            src/layers/attention src/model src/report src/profile src/backend src/eval src/checkpoint src/http \
+SRC_DIRS ?= src/common src/kernels src/formats src/hub src/tokenizer src/sampling src/cache src/layers \
+            src/layers/attention src/model src/report src/profile src/backend src/eval src/checkpoint src/compat src/http \
             src/worker src/cli
 
 LLHTTP_DIR ?= /usr/share/llhttp
@@ -28,17 +28,19 @@ HARDEN := -fstack-protector-strong -fPIE
 ifeq ($(findstring -O0,$(OPT)),)
 HARDEN += -D_FORTIFY_SOURCE=2
 endif
+# No trace of the folder it was built in: the same source gives the same program everywhere (make deb).
+PATHS := -fdebug-prefix-map=$(CURDIR)=.
 # How much is said to a debugger: -g1, lines and functions, is enough for reports and compiles a quarter faster.
 DEBUG ?= -g
 SAN ?=
-CFLAGS_ALL = -std=c11 -D_GNU_SOURCE $(OPT) $(DEBUG) -ffp-contract=off -fno-math-errno $(WARN) $(HARDEN) $(SAN) \
+CFLAGS_ALL = -std=c11 -D_GNU_SOURCE $(OPT) $(DEBUG) $(PATHS) -ffp-contract=off -fno-math-errno $(WARN) $(HARDEN) $(SAN) \
              -Isrc -isystem $(LLHTTP_INC) $(DEPS_CFLAGS) -DLLHTTP_STRICT_MODE=1 \
              -DLLORCH_VERSION='"$(VERSION)"' $(CFLAGS)
 LDFLAGS_ALL = -pie -Wl,-z,relro,-z,now $(SAN) $(LDFLAGS)
 LIBS = $(DEPS_LIBS) -lm
 
 LIB_SRC := $(foreach d,$(SRC_DIRS),$(wildcard $(d)/*.c))
-LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/%.o) $(BUILD)/llhttp/api.o $(BUILD)/llhttp/http.o $(BUILD)/llhttp/llhttp.o
+LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/%.o) $(BUILD)/llhttp/api.o $(BUILD)/llhttp/http.o $(BUILD)/llhttp/llhttp.o $(BUILD)/ui/page.o
 LIB     := $(BUILD)/libllorch.a
 BIN     := $(BUILD)/llorch-cpud
 
@@ -52,26 +54,41 @@ TEST_LDFLAGS_test_alloc := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap
 TEST_LDFLAGS_test_worker_faults := $(TEST_LDFLAGS_test_alloc),--wrap=listen,--wrap=log_line,--wrap=clock_now_ns,--wrap=clock_now_ms,--wrap=clock_cpu_ns
 TEST_LDFLAGS_test_determinism := -Wl,--wrap=kv_cache_write
 
+# The program that downloads is linked with libcurl and libcrypto, the others never are. Without their headers it is left out.
+PULL     ?= $(shell pkg-config --exists libcurl libcrypto && echo yes)
+PULL_SRC := $(wildcard src/pull/*.c)
+PULL_BIN := $(BUILD)/llorch-cpud-pull
+PULL_LIBS ?= $(shell pkg-config --libs libcurl libcrypto jansson) -lm
+
 # Fuzz targets: replay_NAME runs one over its seeds, fuzz_NAME is one with libFuzzer.
 FUZZ_NAMES := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 REPLAYS    := $(FUZZ_NAMES:%=$(BUILD)/tests/replay_%)
 FUZZERS    := $(FUZZ_NAMES:%=$(BUILD)/tests/fuzz_%)
 
-.PHONY: all check check-container check-unit valgrind clients soak check-tree coverage faults fuzz fuzz-check fuzzers replays bench bench-save bench-compare asan ubsan sanitize clang arm64 tidy format install uninstall clean help tests
+.PHONY: all no-pull check check-container check-unit valgrind clients soak check-tree coverage faults fuzz fuzz-check fuzzers replays bench bench-save bench-compare asan ubsan sanitize clang arm64 tidy format install uninstall deb clean help tests
 .DEFAULT_GOAL := all
 
-all: build/llorch-cpud ## build the program: build/llorch-cpud
+all: build/llorch-cpud $(if $(PULL),build/llorch-cpud-pull,no-pull) ## build the program: build/llorch-cpud
 
 ifeq ($(VARIANT),release)
 build/llorch-cpud: $(BIN)
 	@cp $(BIN) $@
+build/llorch-cpud-pull: $(PULL_BIN)
+	@cp $(PULL_BIN) $@
 else
-.PHONY: build/llorch-cpud
+.PHONY: build/llorch-cpud build/llorch-cpud-pull
 build/llorch-cpud: $(BIN)
+build/llorch-cpud-pull: $(PULL_BIN)
 endif
+
+no-pull:
+	@echo "llorch-cpud-pull is left out: it needs the headers of libcurl and libcrypto (libcurl4-openssl-dev, libssl-dev)"
 
 $(BIN): $(BUILD)/src/main.o $(LIB)
 	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
+
+$(PULL_BIN): $(PULL_SRC:%.c=$(BUILD)/%.o) $(LIB)
+	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(PULL_LIBS)
 
 $(LIB): $(LIB_OBJ)
 	@rm -f $@
@@ -87,10 +104,21 @@ $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS_ALL) $(ISA_FLAGS) $(FILE_FLAGS) -MMD -MP -c -o $@ $<
 
+# The page at GET /: one constant, made of these files in this order.
+UI_FILES := $(addprefix src/ui/,page.html icon.png page.css core.js settings.js status.js tokens.js stream.js code.js main.js)
+
+$(BUILD)/ui/page.c: src/ui/make_page $(UI_FILES)
+	@mkdir -p $(@D)
+	src/ui/make_page $(UI_FILES) >$@.part
+	@mv $@.part $@
+
+$(BUILD)/ui/page.o: $(BUILD)/ui/page.c src/ui/page.h
+	$(CC) $(CFLAGS_ALL) -c -o $@ $<
+
 # llhttp comes as source from the distribution; its warnings are not ours.
 $(BUILD)/llhttp/%.o: $(LLHTTP_DIR)/%.c
 	@mkdir -p $(@D)
-	$(CC) -std=c11 $(OPT) $(DEBUG) $(HARDEN) $(SAN) -w -I$(LLHTTP_INC) -DLLHTTP_STRICT_MODE=1 -c -o $@ $<
+	$(CC) -std=c11 $(OPT) $(DEBUG) $(PATHS) $(HARDEN) $(SAN) -w -I$(LLHTTP_INC) -DLLHTTP_STRICT_MODE=1 -c -o $@ $<
 
 $(TEST_HELP): $(BUILD)/tests/check.o
 	@rm -f $@
@@ -109,7 +137,7 @@ $(BUILD)/tests/fuzz/replay.o: FILE_FLAGS := -Itests
 .PRECIOUS: $(BUILD)/tests/%.o $(BUILD)/tests/fuzz/%.o
 
 # A backend without a model for the tests of the worker; tests/http starts stub_worker where timing matters.
-$(addprefix $(BUILD)/tests/,checkpoint_00_foundation test_request test_worker_faults stub_worker): $(BUILD)/tests/stub_backend.o
+$(addprefix $(BUILD)/tests/,checkpoint_00_foundation test_request test_completion test_worker_faults stub_worker): $(BUILD)/tests/stub_backend.o
 
 # Preloaded into the real program by tests/http/test_faults.py. Sanitizers bring functions of their own, so not with them.
 FAULT_SHIM := $(if $(SAN),,$(BUILD)/tests/fault_shim.so)
@@ -179,7 +207,7 @@ ARM64_ROOT := build/arm64-root
 arm64: ## all C tests, built for aarch64 and run under qemu-user
 	tools/arm64_root $(ARM64_ROOT)
 	LLORCH_TEST_LIMIT=600 LLORCH_TEST_SKIP="$(ARM64_SKIP)" LLORCH_RUNNER="qemu-aarch64 -L /usr/aarch64-linux-gnu -E LD_LIBRARY_PATH=$(ARM64_ROOT)/usr/lib/aarch64-linux-gnu" \
-	$(MAKE) check VARIANT=arm64 CC=aarch64-linux-gnu-gcc DEBUG=-g1 TEST_LIBS=-lcmocka \
+	$(MAKE) check VARIANT=arm64 CC=aarch64-linux-gnu-gcc DEBUG=-g1 TEST_LIBS=-lcmocka PULL= \
 	  DEPS_CFLAGS="-isystem $(ARM64_ROOT)/usr/include -isystem $(ARM64_ROOT)/usr/include/aarch64-linux-gnu" \
 	  DEPS_LIBS="-L$(ARM64_ROOT)/usr/lib/aarch64-linux-gnu -levent_core -ljansson"
 
@@ -216,20 +244,24 @@ soak: $(BIN) ## 100,000 good, broken, cancelled and abandoned jobs on the tiny m
 	LLORCH_BIN=$(BIN) bench/soak
 
 tidy: ## clang-tidy over src/
-	clang-tidy --quiet $(LIB_SRC) src/main.c -- -std=c11 -D_GNU_SOURCE -Isrc -isystem $(LLHTTP_INC) $(DEPS_CFLAGS) \
+	clang-tidy --quiet $(LIB_SRC) $(if $(PULL),$(PULL_SRC)) src/main.c -- -std=c11 -D_GNU_SOURCE -Isrc -isystem $(LLHTTP_INC) $(DEPS_CFLAGS) \
 	  -DLLORCH_VERSION='"$(VERSION)"' -mavx2 -mfma -mf16c
 
 format: ## clang-format all C sources in place
 	clang-format -i $$(git ls-files '*.c' '*.h' | grep -v unicode_)
 
-install: all ## install the program and the shipped model under PREFIX (default /usr/local)
-	install -D -m 755 build/llorch-cpud $(DESTDIR)$(PREFIX)/bin/llorch-cpud
-	cd models/shakespeare && find . -type f -exec \
-	  install -D -m 644 {} $(DESTDIR)$(PREFIX)/share/llorch-cpud/models/shakespeare/{} \;
+# PREFIX and DESTDIR as usual. A second install replaces the first; uninstall goes by the list that install kept.
+INSTALL_ENV = PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' BIN='$(BIN)' HELPERS='$(if $(PULL),$(PULL_BIN))'
+install: all ## install under PREFIX (/usr/local): program, model, man pages, completion, systemd unit, documents
+	@$(INSTALL_ENV) packaging/install install
 
 uninstall: ## remove what install put under PREFIX
-	rm -f $(DESTDIR)$(PREFIX)/bin/llorch-cpud
-	rm -rf $(DESTDIR)$(PREFIX)/share/llorch-cpud
+	@$(INSTALL_ENV) packaging/install uninstall
+
+# DEB_VERSION, DEBFULLNAME, DEBEMAIL, SOURCE_DATE_EPOCH: see packaging/make_deb.
+DEB_VERSION ?= $(VERSION)-1
+deb: all ## a Debian package of the same, build/llorch-cpud_VERSION-1_ARCHITECTURE.deb
+	@$(INSTALL_ENV) VERSION='$(DEB_VERSION)' packaging/make_deb
 
 clean: ## remove build/
 	rm -rf build
@@ -237,5 +269,5 @@ clean: ## remove build/
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 
--include $(LIB_OBJ:.o=.d) $(BUILD)/tests/stub_backend.d $(BUILD)/tests/stub_worker.d $(BUILD)/src/main.d $(TEST_BINS:=.d) $(TEST_HELP:.a=.d) \
+-include $(LIB_OBJ:.o=.d) $(BUILD)/tests/stub_backend.d $(BUILD)/tests/stub_worker.d $(BUILD)/src/main.d $(PULL_SRC:%.c=$(BUILD)/%.d) $(TEST_BINS:=.d) $(TEST_HELP:.a=.d) \
   $(BUILD)/tests/fuzz/replay.d $(FUZZ_NAMES:%=$(BUILD)/tests/fuzz/fuzz_%.d)

@@ -88,12 +88,6 @@ class Bench:
         with open("/proc/%d/schedstat" % self.worker.pid, encoding="ascii") as file:
             return int(file.read().split()[0]) / 1e6
 
-    def level(self):
-        """Descriptors, and KiB of memory that is this process's alone and no file's."""
-        with open("/proc/%d/smaps_rollup" % self.worker.pid, encoding="ascii") as file:
-            kib = next(int(line.split()[1]) for line in file if line.startswith("Private_Dirty"))
-        return len(os.listdir("/proc/%d/fd" % self.worker.pid)), kib
-
     def report(self, name, text, good):
         self.broken += not good
         print("%-44s %s%s" % (name, text, "" if good else "   BROKEN"), flush=True)
@@ -118,7 +112,7 @@ class Bench:
         """What is left of an attack: (descriptors, KiB) more than before."""
         end = time.monotonic() + SETTLE_S
         while True:
-            now = self.level()
+            now = harness.level(self.worker.pid)
             if (now[0] <= before[0] and now[1] <= before[1] + LEVEL_KIB) or time.monotonic() > end:
                 return now[0] - before[0], now[1] - before[1]
             time.sleep(0.05)
@@ -132,7 +126,7 @@ class Bench:
     def attack(self, name, kind, count):
         self.attacked(kind, count)  # buffers grow to what they need
         time.sleep(1)
-        before, pairs = self.level(), []
+        before, pairs = harness.level(self.worker.pid), []
         for _ in range(self.given.rounds):
             alone = self.measure()
             pairs.append((alone, *self.attacked(kind, count)))
@@ -196,7 +190,7 @@ class Bench:
         return ms
 
     def slots(self, name, function, *args):
-        before = self.level()[0]
+        before = harness.level(self.worker.pid)[0]
         times = [function(how, *args) for _ in range(self.given.rounds * 2) for how in ("FIN", "RST")]
         files = self.settle((before, 1 << 40))[0]
         self.report(name, "slot median %.1f ms, longest %.1f ms (%d)  level %+d" % (

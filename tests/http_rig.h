@@ -48,10 +48,11 @@ typedef struct {
     bool eof, reset;
 } Reply;
 
-static inline size_t rig_error_body(void *ctx, int status, const char *message, char *out,
-                                    size_t size)
+static inline size_t rig_error_body(void *ctx, const char *path, int status, const char *message,
+                                    char *out, size_t size)
 {
     (void)ctx;
+    (void)path;
     return (size_t)snprintf(out, size, "{\"code\":\"LAYER\",\"status\":%d,\"message\":\"%s\"}",
                             status, message);
 }

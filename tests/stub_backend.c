@@ -8,7 +8,17 @@
 
 #include "common/clock.h"
 
-enum { WORD_BYTES = 256, MAX_SIZE = 1 << 20 };
+enum {
+    MAX_IDS = 1 << 17,
+    WORD_BYTES = 256,
+    MAX_SIZE = 1 << 20,
+    STORE_BYTES = 1 << 20,
+    VOCAB_SIZE = 50257,
+    FIRST_WORD = 1000, /* below: tokens of an answer */
+    MAX_WORDS = 40000,
+    END_OF_TEXT = VOCAB_SIZE - 1,
+    NAME_BYTES = 16
+};
 
 typedef struct {
     Backend base;
@@ -21,6 +31,17 @@ typedef struct {
     int idle_left, n_idle; /* steps of idle() */
     bool prompt_done, running;
     char *big; /* MAX_SIZE times x */
+
+    char *words[MAX_WORDS]; /* of tokens from FIRST_WORD on, each with the blanks before it */
+    int n_words;
+    char *store; /* [STORE_BYTES] where they are; nothing is allocated once the stub is there */
+    size_t n_stored;
+    int32_t *ids;              /* [MAX_IDS] of the last tokenize */
+    int32_t *prompt;           /* [n_prompt] of the job */
+    char (*names)[NAME_BYTES]; /* [VOCAB_SIZE] of ids that are nothing else */
+    bool want_scores, score_prompt;
+    int n_best, n_given; /* prompt tokens given out */
+    BackendScores scores;
 } Stub;
 
 static Stub *stub_of(Backend *b)
@@ -46,6 +67,80 @@ static int stub_count_tokens(Backend *b, BackendText prompt)
     for (size_t i = 0; i < prompt.n_bytes; i++)
         n += prompt.text[i] != ' ' && (i == 0 || prompt.text[i - 1] == ' ');
     return n;
+}
+
+/* The id of these bytes; the first text that has them decides which. */
+static int32_t id_of(Stub *s, const char *bytes, size_t n)
+{
+    int i = 0;
+
+    while (i < s->n_words && (strlen(s->words[i]) != n || memcmp(s->words[i], bytes, n) != 0))
+        i++;
+    if (i == s->n_words && i < MAX_WORDS && n < STORE_BYTES - s->n_stored) {
+        s->words[s->n_words++] = memcpy(s->store + s->n_stored, bytes, n);
+        s->store[s->n_stored + n] = '\0';
+        s->n_stored += n + 1;
+    }
+    return i < s->n_words ? FIRST_WORD + i : 0;
+}
+
+/* Words with the blanks before them; blanks at the end belong to the last one. */
+static size_t cut_words(Stub *s, BackendText text, bool allow_special, int32_t *ids)
+{
+    const char *end_of_text = "<|endoftext|>";
+    size_t n = 0, at = 0;
+
+    while (at < text.n_bytes && n < MAX_IDS) {
+        size_t end = at;
+
+        while (end < text.n_bytes && text.text[end] == ' ')
+            end++;
+        const size_t word = end;
+        while (end < text.n_bytes && text.text[end] != ' ')
+            end++;
+        if (allow_special && end - word == strlen(end_of_text) &&
+            memcmp(text.text + word, end_of_text, end - word) == 0) {
+            ids[n++] = END_OF_TEXT;
+            at = end;
+            continue;
+        }
+        size_t rest = end;
+        while (rest < text.n_bytes && text.text[rest] == ' ')
+            rest++;
+        if (rest == text.n_bytes)
+            end = rest;
+        if (word < end || n == 0)
+            ids[n++] = id_of(s, text.text + at, end - at);
+        at = end;
+    }
+    return stub_count_tokens(&s->base, text) == 0 ? 0 : n;
+}
+
+static const int32_t *stub_tokenize(Backend *b, BackendText text, bool allow_special, size_t *n)
+{
+    Stub *s = stub_of(b);
+
+    if (text.n_bytes > MAX_IDS)
+        return NULL;
+    *n = cut_words(s, text, allow_special, s->ids);
+    return s->ids;
+}
+
+static const char *stub_token_text(const Backend *b, int id, size_t *n, bool *special)
+{
+    const Stub *s = const_stub_of(b);
+    const char *text = "<|endoftext|>";
+
+    if (id < 0 || id >= VOCAB_SIZE)
+        return NULL;
+    if (special != NULL)
+        *special = id == END_OF_TEXT;
+    if (id >= FIRST_WORD && id < FIRST_WORD + s->n_words)
+        text = s->words[id - FIRST_WORD];
+    else if (id != END_OF_TEXT)
+        text = s->names[id];
+    *n = strlen(text);
+    return text;
 }
 
 /* Copies the value of the word "key=value" to out, which keeps what it holds without one. */
@@ -85,14 +180,35 @@ static int count_pieces(const char *text)
     return n;
 }
 
+static ErrCode take_prompt(Stub *s, const BackendRequest *r, Err *err)
+{
+    size_t n = r->n_prompt_ids;
+
+    for (size_t i = 0; r->prompt_ids != NULL && i < n; i++)
+        if (r->prompt_ids[i] < 0 || r->prompt_ids[i] >= VOCAB_SIZE)
+            return err_set(err, ERR_USAGE, "prompt id %d", (int)r->prompt_ids[i]);
+    if (r->prompt_ids == NULL)
+        n = cut_words(s, r->prompt, false, s->prompt);
+    else if (n <= MAX_IDS)
+        memcpy(s->prompt, r->prompt_ids, n * sizeof *s->prompt);
+    if (n > (size_t)s->info.n_ctx)
+        return err_set(err, ERR_LIMIT, "prompt has %zu tokens", n);
+    s->n_prompt = (int)n;
+    return ERR_OK;
+}
+
 static ErrCode stub_start(Backend *b, const BackendRequest *request, Err *err)
 {
     Stub *s = stub_of(b);
     const BackendText p = request->prompt;
+    const ErrCode code = take_prompt(s, request, err);
 
-    s->n_prompt = stub_count_tokens(b, p);
-    if (s->n_prompt > s->info.n_ctx)
-        return err_set(err, ERR_LIMIT, "prompt has %d tokens", s->n_prompt);
+    if (code != ERR_OK)
+        return code;
+    s->want_scores = request->want_scores;
+    s->score_prompt = request->score_prompt;
+    s->n_best = request->n_best;
+    s->n_given = 0;
     snprintf(s->text, sizeof s->text, "STUB|RESPONSE");
     s->end[0] = s->fail[0] = '\0';
     word(p, "text", s->text);
@@ -170,6 +286,28 @@ static ErrCode end_of_tokens(Stub *s, BackendStep *out, Err *err)
     return ERR_OK;
 }
 
+/* 1 + id mod 8 eighths of a nat; the best are the token itself and those after it, or, for an odd
+ * id, those after it only. */
+static void take_scores(Stub *s, BackendStep *out)
+{
+    if (!s->want_scores)
+        return;
+    s->scores = (BackendScores){.logprob = -(1 + out->id % 8) / 8.0, .n_best = s->n_best};
+    for (int i = 0; i < s->n_best; i++)
+        s->scores.best[i] = (BackendScore){(out->id + out->id % 2 + i) % VOCAB_SIZE,
+                                           -(1 + out->id % 8) / 8.0 - (i - out->id % 2) / 16.0};
+    out->scores = &s->scores;
+}
+
+static void give_prompt_token(Stub *s, BackendStep *out)
+{
+    *out = (BackendStep){
+        .kind = STEP_PROMPT_TOKEN, .id = s->prompt[s->n_given], .n_prompt_done = s->n_prompt};
+    out->text = stub_token_text(&s->base, out->id, &out->n_text, NULL);
+    if (s->n_given++ > 0)
+        take_scores(s, out);
+}
+
 static ErrCode stub_step(Backend *b, const Tap *tap, BackendStep *out, Err *err)
 {
     Stub *s = stub_of(b);
@@ -181,6 +319,10 @@ static ErrCode stub_step(Backend *b, const Tap *tap, BackendStep *out, Err *err)
             return err_set(err, ERR_CANCELLED, "stopped in the prompt");
         s->prompt_done = true;
         *out = (BackendStep){.kind = STEP_PROMPT, .n_prompt_done = s->n_prompt};
+        return ERR_OK;
+    }
+    if (s->score_prompt && s->n_given < s->n_prompt) {
+        give_prompt_token(s, out);
         return ERR_OK;
     }
     if (s->n_done >= s->n_tokens)
@@ -196,6 +338,7 @@ static ErrCode stub_step(Backend *b, const Tap *tap, BackendStep *out, Err *err)
         take_piece(s, out);
     }
     s->n_done++;
+    take_scores(s, out);
     return ERR_OK;
 }
 
@@ -225,14 +368,22 @@ static bool stub_idle(Backend *b)
 
 static void stub_free(Backend *b)
 {
-    free(stub_of(b)->big);
-    free(stub_of(b));
+    Stub *s = stub_of(b);
+
+    free(s->store);
+    free(s->names);
+    free(s->prompt);
+    free(s->ids);
+    free(s->big);
+    free(s);
 }
 
 Backend *stub_backend_new(const char *model_name, int n_ctx)
 {
     static const BackendOps ops = {.info = stub_info,
                                    .count_tokens = stub_count_tokens,
+                                   .tokenize = stub_tokenize,
+                                   .token_text = stub_token_text,
                                    .start = stub_start,
                                    .step = stub_step,
                                    .cancel = stub_cancel,
@@ -244,21 +395,29 @@ Backend *stub_backend_new(const char *model_name, int n_ctx)
 
     if (s == NULL)
         return NULL;
+    s->base.ops = &ops;
     s->big = malloc(MAX_SIZE);
-    if (s->big == NULL) {
-        free(s);
+    s->ids = malloc(MAX_IDS * sizeof *s->ids);
+    s->prompt = malloc(MAX_IDS * sizeof *s->prompt);
+    s->names = malloc(VOCAB_SIZE * sizeof *s->names);
+    s->store = malloc(STORE_BYTES);
+    if (s->store == NULL || s->big == NULL || s->ids == NULL || s->prompt == NULL ||
+        s->names == NULL) {
+        stub_free(&s->base);
         return NULL;
     }
     memset(s->big, 'x', MAX_SIZE);
-    s->base.ops = &ops;
+    for (int i = 0; i < VOCAB_SIZE; i++)
+        snprintf(s->names[i], sizeof s->names[i], "<%d>", i);
     snprintf(s->name, sizeof s->name, "%s", model_name);
     s->info = (BackendInfo){.model_name = s->name,
                             .tokenizer_kind = "hf-json",
                             .quant_kind = "F32",
-                            .vocab_size = 50257,
+                            .vocab_size = VOCAB_SIZE,
                             .n_ctx = n_ctx,
                             .model_bytes = 1000,
-                            .memory_bytes = 1500};
+                            .memory_bytes = 1500,
+                            .fingerprint = "0123456789abcdef"};
     return &s->base;
 }
 

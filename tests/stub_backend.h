@@ -12,7 +12,15 @@
  *   end=eos|stop  the end when the tokens run out, instead of MAX_TOKENS (stop: the request's first
  * stop) fail=start|numeric|memory|internal   after the tokens, or at the start
  *
- * A prompt has as many tokens as words. */
+ * A prompt has as many tokens as words: a word and the blanks before it, blanks at the end belong
+ * to the last one. Their ids count up from 1000 in the order in which the stub met them; ids that
+ * are no word's are called "<id>", but for 50256, which is special: <|endoftext|>. The tokens of an
+ * answer are numbered from 0; their texts are those of the steps, not of token_text. Prompts of ids
+ * are taken, and have no words that ask for something (unless a text is given beside them).
+ *
+ * Scores: a token's logprob is -(1 + id % 8) / 8; the best begin with the token itself when
+ * its id is even, and with the one after it, which then has 1/16 more, when it is odd; each further
+ * one is the next id, and has 1/16 less. */
 #ifndef LLORCH_TESTS_STUB_BACKEND_H
 #define LLORCH_TESTS_STUB_BACKEND_H
 

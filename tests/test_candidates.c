@@ -6,6 +6,7 @@
 #include "checkpoint/greedy.h"
 #include "eval/candidates.h"
 #include "eval/distribution.h"
+#include "sampling/likelihood.h"
 
 static void good(ErrCode code, const Err *err)
 {
@@ -34,7 +35,7 @@ static void known_rows(void)
     CHECK(fabs(distribution_nll(halves, 4, 2) - log(4.0)) < 1e-6, "-log of 1/4");
     CHECK(distribution_nll(certain, 3, 2) == 3000.0 && distribution_nll(certain, 3, 1) == 0.0,
           "a probability below every double still has a logarithm");
-    CHECK(near(distribution_log_sum(uniform, 8), 3.0 + log(8.0)), "log of a sum of exponentials");
+    CHECK(near(likelihood_log_sum(uniform, 8), 3.0 + log(8.0)), "log of a sum of exponentials");
 }
 
 static void ties(void)
@@ -49,7 +50,7 @@ static void ties(void)
     for (int n = 1; n <= 7; n++) {
         int32_t ids[8] = {-1, -1, -1, -1, -1, -1, -1, -1};
 
-        distribution_best(l, 7, n, ids);
+        likelihood_best(l, 7, n, ids);
         found = found && memcmp(ids, best, (size_t)n * sizeof *ids) == 0 && ids[n] == -1;
     }
     CHECK(ranked, "equal logits rank by index");

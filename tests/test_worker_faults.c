@@ -476,6 +476,8 @@ static const Deed deeds[] = {
     {EXPECT, 0, "HTTP/1.1 400"},
     {SEND, 0, "GET /health HTTP/1.1\r\nHost: x\r\n\r\n" GET("/nowhere")},
     {EXPECT, 0, "HTTP/1.1 200"},
+    {SEND, 0, GET("/")},
+    {EXPECT, 0, "HTTP/1.1 200"},
     {SEND, 0, "GET / HTTP/1.1\r\n\r\n"},
     {EXPECT, 0, "HTTP/1.1 400"},
     {SEND, 0, LONG_JOB},

@@ -1,6 +1,6 @@
 /* cli/cli.c: what the sub-commands share.
  *
- * May include: common. */
+ * May include: common, hub. */
 #include "cli/cli.h"
 
 #include <errno.h>
@@ -15,27 +15,7 @@
 
 #include "common/clock.h"
 #include "common/text.h"
-
-const CliCommand *cli_commands(void)
-{
-    static const CliCommand commands[] = {
-        {"serve", "answer HTTP requests (flags alone mean this)", cli_serve},
-        {"generate", "continue a text on standard output", cli_generate},
-        {"explain", "show what the model had to choose from, token by token", cli_explain},
-        {"tokenize", "turn text into token ids, and back", cli_tokenize},
-        {"capture", "write every intermediate tensor as .npy", cli_capture},
-        {"verify", "compare the model with recorded references", cli_verify},
-        {"eval", "perplexity of a text, and how far two models are apart", cli_eval},
-        {"diff", "compare two tensors, or two folders of them", cli_diff},
-        {"info", "describe a model and the memory it needs", cli_info},
-        {"quantize", "write a model as GGUF with smaller weights", cli_quantize},
-        {"pack", "write a model as a file that is served at once", cli_pack},
-        {"bench", "measure this machine's speed next to what it can do", cli_bench},
-        {"profile", "show where the time and the memory of a request go", cli_profile},
-        {NULL, NULL, NULL}};
-
-    return commands;
-}
+#include "hub/cache.h"
 
 int cli_fail(const Err *err)
 {
@@ -247,8 +227,7 @@ static bool is_directory(const char *path)
     return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
-/* The folder of the running binary, without its last slash. */
-static bool binary_folder(char *out, size_t size)
+bool cli_binary_folder(char *out, size_t size)
 {
     const ssize_t n = readlink("/proc/self/exe", out, size - 1);
 
@@ -262,8 +241,7 @@ static bool binary_folder(char *out, size_t size)
     return true;
 }
 
-/* base less its last part, and with tail: the path of messages has no "..". */
-static bool join_parent(char *out, size_t size, const char *base, const char *tail)
+bool cli_join_parent(char *out, size_t size, const char *base, const char *tail)
 {
     const char *slash = strrchr(base, '/');
     const int keep = slash != NULL ? (int)(slash - base) : 0;
@@ -275,20 +253,23 @@ static bool join_parent(char *out, size_t size, const char *base, const char *ta
 ErrCode cli_model_path(char *out, size_t size, const char *given, Err *err)
 {
     char folder[CLI_PATH_BYTES], near[CLI_PATH_BYTES], installed[CLI_PATH_BYTES];
+    char path[PATH_MAX];
 
     if (given != NULL) {
         if (given[0] == '\0')
             return err_set(err, ERR_USAGE, "--model: the path is empty");
-        const int n = snprintf(out, size, "%s", given);
-        if (n < 0 || (size_t)n >= size)
+        if (strlen(given) >= sizeof path)
             return err_set(err, ERR_LIMIT, "--model: path of %zu bytes, expected at most %zu",
                            strlen(given), size - 1);
+        if (hub_model_path(path, given, err) != ERR_OK)
+            return err->code;
+        (void)snprintf(out, size, "%s", path);
         return ERR_OK;
     }
-    if (!binary_folder(folder, sizeof folder) ||
-        !join_parent(near, sizeof near, folder, "models/shakespeare") ||
-        !join_parent(installed, sizeof installed, folder,
-                     "share/" CLI_PROGRAM "/models/shakespeare"))
+    if (!cli_binary_folder(folder, sizeof folder) ||
+        !cli_join_parent(near, sizeof near, folder, "models/shakespeare") ||
+        !cli_join_parent(installed, sizeof installed, folder,
+                         "share/" CLI_PROGRAM "/models/shakespeare"))
         return err_set(err, ERR_IO,
                        "the shipped model cannot be found, because the path of this program is "
                        "unknown or too long; name a model with --model");

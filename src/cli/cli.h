@@ -39,6 +39,7 @@ int cli_bench(int argc, char **argv);
 int cli_explain(int argc, char **argv);
 int cli_eval(int argc, char **argv);
 int cli_profile(int argc, char **argv);
+int cli_pull(int argc, char **argv);
 int cli_version(void); /* prints it; for main's --version */
 int cli_help(void);    /* the list of sub-commands; for main's --help */
 
@@ -60,10 +61,18 @@ ErrCode cli_bad_option(char *const *argv, int got, Err *err) ERR_CHECK;
 /* ERR_USAGE when getopt_long left arguments over. */
 ErrCode cli_no_operands(int argc, char *const *argv, Err *err) ERR_CHECK;
 
-/* The model directory or file to load. given: what --model said; NULL for the shipped model, looked
- * for at <folder of the binary>/../models/shakespeare, then <folder of the
+/* The folder of the running binary, without its last slash; false when it is unknown or too long.
+ */
+bool cli_binary_folder(char *out, size_t size);
+
+/* base less its last part, and with tail: the path of messages has no "..". */
+bool cli_join_parent(char *out, size_t size, const char *base, const char *tail);
+
+/* The model directory or file to load. given: what --model said, a path or a repository of the hub
+ * (hub_model_path); NULL for the shipped model, looked for at <folder of the
+ * binary>/../models/shakespeare, then <folder of the
  * binary>/../share/llorch-cpud/models/shakespeare. Errors: ERR_IO naming both places, ERR_LIMIT for
- * a path that is too long, ERR_USAGE for an empty one. */
+ * a path that is too long, ERR_USAGE for an empty one, those of hub_model_path. */
 ErrCode cli_model_path(char *out, size_t size, const char *given, Err *err) ERR_CHECK;
 
 /* What --isa said, else the environment's LLORCH_ISA, else NULL: the best of this machine. */

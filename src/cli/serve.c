@@ -11,7 +11,8 @@
 static Backend *load_cpu(void *ctx, bool (*progress)(void *, double), void *progress_ctx, Err *err)
 {
     const ServeOptions *o = ctx;
-    const CpuBackendOptions options = {.model_path = o->worker.model_path,
+    char path[CLI_PATH_BYTES];
+    const CpuBackendOptions options = {.model_path = path,
                                        .model_name = o->worker.model_name,
                                        .max_context = o->max_context,
                                        .isa = o->isa,
@@ -23,7 +24,10 @@ static Backend *load_cpu(void *ctx, bool (*progress)(void *, double), void *prog
                                        .progress_ctx = progress_ctx};
     Backend *backend = NULL;
 
-    if (cpu_backend_load(&backend, &options, err) != ERR_OK)
+    /* Here, and not with the other arguments: so that a model that is not there is told of in the
+     * log, whatever its name looks like. */
+    if (cli_model_path(path, sizeof path, o->worker.model_path, err) != ERR_OK ||
+        cpu_backend_load(&backend, &options, err) != ERR_OK)
         return NULL;
     if (o->mlock && process_lock_memory(err) != ERR_OK) {
         backend->ops->free(backend);

@@ -1,7 +1,7 @@
 /* cli/serve_options.c: one table of flags; what does not depend on the model or the network is
  * checked here, before anything is opened.
  *
- * May include: common, http, kernels. */
+ * May include: common, http, hub, kernels. */
 #include "cli/serve_options.h"
 
 #include <getopt.h>
@@ -11,8 +11,8 @@
 #include "cli/cli.h"
 #include "cli/service_environment.h"
 #include "cli/type_option.h"
-#include "common/model_name.h"
 #include "http/client.h"
+#include "hub/cache.h"
 #include "kernels/kernels.h"
 
 enum { MAX_INT_OPTION = 1000000000, PORT_UNSET = -1, UNIX_MODE_UNSET = 01000 };
@@ -36,6 +36,7 @@ typedef enum {
     OPT_INFERENCE_TIMEOUT,
     OPT_DEFER_HEADERS,
     OPT_ENABLE_SHUTDOWN,
+    OPT_NO_UI,
     OPT_ISA,
     OPT_TYPE,
     OPT_KV_TYPE,
@@ -65,6 +66,7 @@ static const struct option long_options[] = {
     {"inference-timeout-sec", required_argument, NULL, OPT_INFERENCE_TIMEOUT},
     {"defer-headers", no_argument, NULL, OPT_DEFER_HEADERS},
     {"enable-shutdown", no_argument, NULL, OPT_ENABLE_SHUTDOWN},
+    {"no-ui", no_argument, NULL, OPT_NO_UI},
     {"isa", required_argument, NULL, OPT_ISA},
     {"type", required_argument, NULL, OPT_TYPE},
     {"kv-type", required_argument, NULL, OPT_KV_TYPE},
@@ -84,14 +86,15 @@ static const char help_text[] =
     "Serves one GPT-2 model over HTTP, one job at a time, on one thread.\n"
     "\n"
     "  --worker-id ID             name of this worker (WORKER_ID; llorch-cpud-0)\n"
-    "  --model PATH               model directory, .safetensors, .gguf or packed file\n"
-    "                             (MODEL_PATH; required)\n"
+    "  --model PATH               model directory, .safetensors, .gguf or packed file, or\n"
+    "                             ORG/NAME[@REVISION] that pull has fetched (MODEL_PATH;\n"
+    "                             required)\n"
     "  --port N                   0 to 65535, 0 lets the kernel choose (PORT; 3000)\n"
     "  --host ADDR                address to listen on, or unix:PATH for a Unix socket\n"
     "                             (127.0.0.1; with a callback URL 0.0.0.0)\n"
     "  --unix-mode MODE           mode of the Unix socket's file, octal (0600)\n"
-    "  --api-key-file FILE        requests but /health, /live and /ready must show a key of this\n"
-    "                             file (one a line): Authorization: Bearer KEY\n"
+    "  --api-key-file FILE        requests but /, /health, /live and /ready must show a key of\n"
+    "                             this file (one a line): Authorization: Bearer KEY\n"
     "  --callback-url URL         http address that is told when the worker is ready\n"
     "                             (CALLBACK_URL; none: standalone)\n"
     "  --callback-minimal         send only worker_id, vram_bytes and uri\n"
@@ -104,6 +107,7 @@ static const char help_text[] =
     "  --inference-timeout-sec N  limit of one job from its start (300)\n"
     "  --defer-headers            send the response headers with the first token\n"
     "  --enable-shutdown          answer POST /shutdown\n"
+    "  --no-ui                    do not serve the page at /\n"
     "  --isa NAME                 scalar or avx2 (LLORCH_ISA; the best of this processor)\n"
     "  --type TYPE                hold the weights as f32, f16, bf16, q8_0 or q4_0 (as in the "
     "file)\n"
@@ -236,6 +240,9 @@ static ErrCode apply(ServeOptions *o, int option, const char *text, Err *err)
     case OPT_ENABLE_SHUTDOWN:
         w->enable_shutdown = true;
         return ERR_OK;
+    case OPT_NO_UI:
+        w->no_ui = true;
+        return ERR_OK;
     case OPT_ISA:
         return parse_text("--isa", text, &o->isa, err);
     case OPT_TYPE:
@@ -343,7 +350,7 @@ static ErrCode complete(ServeOptions *o, Err *err)
     if (o->worker.model_path == NULL)
         return err_set(err, ERR_USAGE, "--model: missing (or set MODEL_PATH)");
     if (o->worker.model_name == NULL) {
-        model_name_of(o->name, sizeof o->name, o->worker.model_path);
+        hub_model_name(o->name, sizeof o->name, o->worker.model_path);
         o->worker.model_name = o->name;
     }
     return ERR_OK;

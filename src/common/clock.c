@@ -32,6 +32,11 @@ uint64_t clock_now_ms(void)
     return clock_now_ns() / 1000000u;
 }
 
+int64_t clock_unix_sec(void)
+{
+    return (int64_t)time(NULL);
+}
+
 enum { SECONDS_A_DAY = 86400, DAYS_IN_400_YEARS = 146097, FIRST_YEAR = 1970, LAST_YEAR = 9999 };
 
 static bool is_leap(int64_t year)

@@ -18,6 +18,9 @@ uint64_t clock_now_ms(void);
  * A system call, unlike the others. */
 uint64_t clock_cpu_ns(void);
 
+/* The wall clock in seconds since 1970. */
+int64_t clock_unix_sec(void);
+
 /* The wall clock as "YYYY-MM-DDTHH:MM:SSZ" (UTC). Unlike gmtime_r and strftime it may be called
  * from a signal handler. */
 void clock_iso_utc(char out[CLOCK_ISO_BYTES]);

@@ -240,6 +240,32 @@ void json_buf_printf(JsonBuf *b, const char *format, ...)
     va_end(args);
 }
 
+void json_buf_int(JsonBuf *b, long long value)
+{
+    char digits[24];
+    size_t at = sizeof digits;
+    unsigned long long rest = value < 0 ? 0 - (unsigned long long)value : (unsigned long long)value;
+
+    do {
+        digits[--at] = (char)('0' + rest % 10);
+        rest /= 10;
+    } while (rest > 0);
+    if (value < 0)
+        digits[--at] = '-';
+    json_buf_add(b, digits + at, sizeof digits - at);
+}
+
+void json_buf_double(JsonBuf *b, double value)
+{
+    char text[32];
+    int precision = 15;
+    int n = snprintf(text, sizeof text, "%.*g", precision, value);
+
+    while (precision < 17 && strtod(text, NULL) != value)
+        n = snprintf(text, sizeof text, "%.*g", ++precision, value);
+    json_buf_add(b, text, (size_t)n);
+}
+
 /* Bytes at the front that stand for themselves: most texts are nothing else, and may be long. */
 static size_t plain_length(const char *s, size_t n)
 {

@@ -45,6 +45,10 @@ void json_buf_add(JsonBuf *b, const char *text, size_t n);
 void json_buf_printf(JsonBuf *b, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void json_buf_vprintf(JsonBuf *b, const char *format, va_list args)
     __attribute__((format(printf, 2, 0)));
+/* Numbers, without the cost of a format. A double, which must be finite, in the shortest form that
+ * reads back as the same one. */
+void json_buf_int(JsonBuf *b, long long value);
+void json_buf_double(JsonBuf *b, double value);
 /* Adds a JSON string with quotes; non-ASCII stays raw UTF-8, invalid bytes become U+FFFD. */
 void json_buf_string(JsonBuf *b, const char *s, size_t n);
 

@@ -9,7 +9,8 @@
 
 /* The name of the model at path, NUL-terminated; a longer one is cut to size - 1 bytes. Names are
  * taken as they are written, also those of links; "." and "x/.." are looked up first. A path that
- * does not exist counts as a directory's. */
+ * does not exist counts as a directory's. A snapshot in the cache of Hugging Face's programs,
+ * models--ORG--NAME/snapshots/COMMIT, is called NAME. */
 void model_name_of(char *out, size_t size, const char *path);
 
 /* The folder of a model: path itself when that is one, else the folder of the file; cut like the

@@ -7,6 +7,7 @@
 
 #include "eval/distribution.h"
 #include "sampling/argmax.h"
+#include "sampling/likelihood.h"
 
 /* Logits of the prompt computed in one product. */
 enum { GROUP_ROWS = KERN_TILE_TOKENS };
@@ -19,19 +20,19 @@ ErrCode candidates_row(CandidateRow *out, const float *logits, int n, int n_best
 
     if (code != ERR_OK)
         return code;
-    const double log_sum = distribution_log_sum(logits, n);
+    const double log_sum = likelihood_log_sum(logits, n);
     const double log_p = (double)logits[id] - log_sum;
 
     *out = (CandidateRow){.id = id,
                           .rank = distribution_rank(logits, n, id),
-                          .probability = exp(log_p),
+                          .probability = likelihood_exp(log_p),
                           .surprise_bits = fmax(-log_p, 0.0) / log(2.0),
                           .entropy_bits = distribution_entropy(logits, n),
                           .drawn = NAN,
                           .n_best = n_best};
-    distribution_best(logits, n, n_best, best);
+    likelihood_best(logits, n, n_best, best);
     for (int i = 0; i < n_best; i++)
-        out->best[i] = (Candidate){best[i], exp((double)logits[best[i]] - log_sum)};
+        out->best[i] = (Candidate){best[i], likelihood_exp((double)logits[best[i]] - log_sum)};
     return ERR_OK;
 }
 

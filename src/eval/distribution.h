@@ -9,10 +9,9 @@
 
 #include <stdint.h>
 
-/* log(sum over i of exp(l[i])), n >= 1: l[i] minus this is the log of a probability. */
-double distribution_log_sum(const float *l, int n);
-
-/* -log of the probability of token id, in nats. */
+/* -log of the probability of token id, in nats: the bits that a completion's logprobs have,
+ * negated.
+ */
 double distribution_nll(const float *l, int n, int32_t id);
 
 /* -sum of p log2 p, in bits. */
@@ -23,9 +22,5 @@ int distribution_rank(const float *l, int n, int32_t id);
 
 /* The first of them: checkpoint 10's argmax. */
 int distribution_top(const float *l, int n);
-
-/* Writes the ids of the n_best (1..n) most likely tokens, the most likely first, in the order of
- * distribution_rank. */
-void distribution_best(const float *l, int n, int n_best, int32_t *ids);
 
 #endif

@@ -1,6 +1,6 @@
 /* eval/divergence.c: see divergence.h.
  *
- * May include: common, eval, kernels, model, tokenizer. */
+ * May include: common, eval, kernels, model, sampling, tokenizer. */
 #include "eval/divergence.h"
 
 #include <assert.h>
@@ -10,29 +10,32 @@
 
 #include "common/arena.h"
 #include "eval/distribution.h"
+#include "sampling/likelihood.h"
 
 DivergenceRow divergence_row(const float *p, const float *q, int n)
 {
     const int top_p = distribution_top(p, n), top_q = distribution_top(q, n);
     const double max_p = (double)p[top_p], max_q = (double)q[top_q];
     DivergenceRow row = {.same_top = top_p == top_q};
-    double sum_p = 0.0, sum_q = 0.0, weighted = 0.0;
+    double lanes_p[LIKELIHOOD_LANES] = {0.0}, lanes_q[LIKELIHOOD_LANES] = {0.0}, weighted = 0.0;
 
     /* sum p log(p / q) = sum p ((l_p - l_q) - (log_sum_p - log_sum_q)), in one pass: the log sums
      * do not depend on i. Both rows are taken relative to their maximum, or a common shift would
      * eat the digits. */
     for (int i = 0; i < n; i++) {
-        const double lp = (double)p[i] - max_p, lq = (double)q[i] - max_q, e = exp(lp);
+        const double lp = (double)p[i] - max_p, lq = (double)q[i] - max_q, e = likelihood_exp(lp);
 
-        sum_p += e;
-        sum_q += exp(lq);
+        lanes_p[i % LIKELIHOOD_LANES] += e;
+        lanes_q[i % LIKELIHOOD_LANES] += likelihood_exp(lq);
         weighted += e * (lp - lq);
         row.largest = fmax(row.largest, fabs((double)p[i] - (double)q[i]));
     }
-    row.log_sums[0] = max_p + log(sum_p);
-    row.log_sums[1] = max_q + log(sum_q);
+    const double sum_p = likelihood_fold(lanes_p), log_p = likelihood_log(sum_p);
+    const double log_q = likelihood_log(likelihood_fold(lanes_q));
+    row.log_sums[0] = max_p + log_p; /* likelihood_log_sum */
+    row.log_sums[1] = max_q + log_q;
     /* Never negative but for rounding. */
-    row.kl = fmax(weighted / sum_p - (log(sum_p) - log(sum_q)), 0.0);
+    row.kl = fmax(weighted / sum_p - (log_p - log_q), 0.0);
     return row;
 }
 

@@ -14,7 +14,7 @@
 /* Two rows of logits for the same token. */
 typedef struct {
     double kl;          /* sum of p log(p / q) in nats: p of the first, q of the second; >= 0 */
-    double log_sums[2]; /* distribution_log_sum of each */
+    double log_sums[2]; /* likelihood_log_sum of each */
     double largest;     /* largest |difference| of two logits, as they are */
     bool same_top;      /* the most likely token is the same */
 } DivergenceRow;

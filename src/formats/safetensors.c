@@ -624,18 +624,29 @@ static ErrCode open_shards(Safetensors *st, const char *path, const IndexRow *ro
     return ERR_OK;
 }
 
+/* Lists a parsed index by file; the list lies in scratch. */
+static ErrCode list_rows(IndexRow **rows, size_t *n_files, json_t *map, const char *path,
+                         Arena *scratch, Err *err)
+{
+    const size_t n = json_object_size(map);
+    size_t total = 0;
+
+    if (!arena_plan(&total, n, sizeof(IndexRow)) || arena_init(scratch, total, path, err) != ERR_OK)
+        return err_set(err, ERR_MEMORY, "%s: out of memory", path);
+    *rows = arena_alloc(scratch, n, sizeof **rows);
+    if (*rows == NULL)
+        return err_set(err, ERR_INTERNAL, "%s: planned too small", path);
+    return read_weight_map(map, path, *rows, n_files, err);
+}
+
 /* Reads the shards of a parsed index; scratch is for the list of its rows. */
 static ErrCode open_map(Safetensors **out, json_t *map, const char *path, Arena *scratch, Err *err)
 {
     const size_t n = json_object_size(map);
-    size_t total = 0, n_files = 0;
+    size_t n_files = 0;
+    IndexRow *rows = NULL;
+    ErrCode code = list_rows(&rows, &n_files, map, path, scratch, err);
 
-    if (!arena_plan(&total, n, sizeof(IndexRow)) || arena_init(scratch, total, path, err) != ERR_OK)
-        return err_set(err, ERR_MEMORY, "%s: out of memory", path);
-    IndexRow *rows = arena_alloc(scratch, n, sizeof *rows);
-    if (rows == NULL)
-        return err_set(err, ERR_INTERNAL, "%s: planned too small", path);
-    ErrCode code = read_weight_map(map, path, rows, &n_files, err);
     if (code != ERR_OK)
         return code;
     Safetensors *st = st_new(n_files, n, path, err);
@@ -649,22 +660,48 @@ static ErrCode open_map(Safetensors **out, json_t *map, const char *path, Arena 
     return code;
 }
 
+/* The weight_map of the index at path, which belongs to *root. */
+static ErrCode read_index(json_t **root, json_t **map, const char *path, Err *err)
+{
+    *root = json_parse_file_bounded(path, ST_INDEX_BYTES, ST_MAX_VALUES, err);
+    if (*root == NULL)
+        return err->code;
+    *map = json_object_get(*root, "weight_map");
+    if (!json_is_object(*map))
+        return err_set(err, ERR_FORMAT, "%s: weight_map is %s, expected an object", path,
+                       json_kind(*map));
+    if (json_object_size(*map) == 0)
+        return err_set(err, ERR_FORMAT, "%s: weight_map is empty", path);
+    return ERR_OK;
+}
+
 static ErrCode open_index(Safetensors **out, const char *path, Err *err)
 {
     Arena scratch = {NULL, 0, 0};
-    json_t *root = json_parse_file_bounded(path, ST_INDEX_BYTES, ST_MAX_VALUES, err);
-    ErrCode code;
+    json_t *root = NULL, *map = NULL;
+    ErrCode code = read_index(&root, &map, path, err);
 
-    if (root == NULL)
-        return err->code;
-    json_t *map = json_object_get(root, "weight_map");
-    if (!json_is_object(map))
-        code = err_set(err, ERR_FORMAT, "%s: weight_map is %s, expected an object", path,
-                       json_kind(map));
-    else if (json_object_size(map) == 0)
-        code = err_set(err, ERR_FORMAT, "%s: weight_map is empty", path);
-    else
+    if (code == ERR_OK)
         code = open_map(out, map, path, &scratch, err);
+    arena_free(&scratch);
+    json_decref(root);
+    return code;
+}
+
+ErrCode safetensors_each_shard(const char *path, bool (*take)(void *ctx, const char *file),
+                               void *ctx, Err *err)
+{
+    Arena scratch = {NULL, 0, 0};
+    json_t *root = NULL, *map = NULL;
+    IndexRow *rows = NULL;
+    size_t n_files = 0;
+    ErrCode code = read_index(&root, &map, path, err);
+
+    if (code == ERR_OK)
+        code = list_rows(&rows, &n_files, map, path, &scratch, err);
+    for (size_t i = 0; code == ERR_OK && i < json_object_size(map); i++)
+        if ((i == 0 || strcmp(rows[i].file, rows[i - 1].file) != 0) && !take(ctx, rows[i].file))
+            break;
     arena_free(&scratch);
     json_decref(root);
     return code;

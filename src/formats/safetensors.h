@@ -44,6 +44,12 @@ ErrCode safetensors_open(Safetensors **out, const char *path, Err *err) ERR_CHEC
 ErrCode safetensors_parse(Safetensors **out, const unsigned char *data, size_t size,
                           const char *what, Err *err) ERR_CHECK;
 
+/* Hands the name of each file that the index at path lists to take, in order and once; false from
+ * it ends that. They are plain names, and none is opened. Errors: those of safetensors_open for an
+ * index. */
+ErrCode safetensors_each_shard(const char *path, bool (*take)(void *ctx, const char *file),
+                               void *ctx, Err *err) ERR_CHECK;
+
 /* NULL is allowed. */
 void safetensors_close(Safetensors *st);
 

@@ -14,7 +14,10 @@
 #include "common/clock.h"
 #include "http/server_internal.h"
 
-enum { ERROR_BODY_BYTES = 1024 };
+enum {
+    ERROR_BODY_BYTES = 1024,
+    STALL_SHARE = 16 /* of a long answer must be taken in the time of min_taken_bytes */
+};
 
 static size_t pending_output(const HttpConn *c)
 {
@@ -44,6 +47,17 @@ static void queue(HttpConn *c, const char *data, size_t n)
     if (c->broken || n == 0)
         return;
     check_queued(c, evbuffer_add(bufferevent_get_output(c->bev), data, n) == 0);
+    c->n_queued += c->broken ? 0 : n;
+}
+
+/* Without a copy. */
+static void queue_constant(HttpConn *c, const char *data, size_t n)
+{
+    struct evbuffer *out = bufferevent_get_output(c->bev);
+
+    if (c->broken || n == 0)
+        return;
+    check_queued(c, evbuffer_add_reference(out, data, n, NULL, NULL) == 0);
     c->n_queued += c->broken ? 0 : n;
 }
 
@@ -99,17 +113,24 @@ static void finish_answer(HttpConn *c)
         server_kick(c);
 }
 
-static void answer(HttpConn *c, int status, const char *content_type, const char *extra_headers,
-                   const char *body, size_t n_body)
+static void queue_answer_head(HttpConn *c, int status, const char *content_type,
+                              const char *extra_headers, size_t n_body)
 {
     const ResponseHead head = {.status = status,
                                .content_type = content_type,
                                .extra_headers = extra_headers,
                                .correlation_id = c->correlation_id,
+                               .show_request_id = c->show_request_id,
                                .keep_alive = c->keep_alive,
                                .n_body = n_body};
 
     queue_head(c, &head);
+}
+
+static void answer(HttpConn *c, int status, const char *content_type, const char *extra_headers,
+                   const char *body, size_t n_body)
+{
+    queue_answer_head(c, status, content_type, extra_headers, n_body);
     if (!c->is_head && status != 204)
         queue(c, body, n_body);
     finish_answer(c);
@@ -121,6 +142,7 @@ static void take_request(HttpConn *c, const ParsedRequest *request)
     c->is_head = strcmp(request->method_name, "HEAD") == 0;
     c->is_chunked = !request->is_http_10;
     c->keep_alive = request->keep_alive;
+    c->show_request_id = false;
     if (request->correlation_id[0] != '\0')
         memcpy(c->correlation_id, request->correlation_id, strlen(request->correlation_id) + 1);
     else
@@ -141,7 +163,8 @@ static void fail(HttpConn *c, int status, const char *message)
 {
     const HttpHandler *handler = &c->server->handler;
     char body[ERROR_BODY_BYTES];
-    size_t n = handler->error_body(handler->ctx, status, message, body, sizeof body);
+    size_t n = handler->error_body(handler->ctx, request_parser_path(c->parser), status, message,
+                                   body, sizeof body);
 
     take_request(c, request_parser_request(c->parser));
     c->keep_alive = false;
@@ -180,6 +203,7 @@ static HttpRequest begin_handling(HttpConn *c)
                          .correlation_id = c->correlation_id,
                          .content_type = parsed->content_type,
                          .content_encoding = parsed->content_encoding,
+                         .if_none_match = parsed->if_none_match,
                          .body = parsed->body,
                          .n_body = parsed->n_body};
 }
@@ -440,10 +464,13 @@ static bool is_stalled(HttpConn *c, uint64_t now_ms)
         c->stall_deadline_ms = 0;
         return false;
     }
-    if (c->stall_deadline_ms != 0 && taken - c->stall_taken < c->server->limits.min_taken_bytes)
+    if (c->stall_deadline_ms != 0 && taken - c->stall_taken < c->stall_needs)
         return now_ms >= c->stall_deadline_ms;
     c->stall_deadline_ms = now_ms + (uint64_t)c->server->limits.write_timeout_ms;
     c->stall_taken = taken;
+    c->stall_needs = c->server->limits.min_taken_bytes;
+    if (c->stall_needs < pending / STALL_SHARE)
+        c->stall_needs = pending / STALL_SHARE;
     return false;
 }
 
@@ -478,12 +505,58 @@ void http_respond(HttpConn *c, int status, const char *content_type, const char 
         answer(c, status, content_type, extra_headers, body, n_body);
 }
 
+void http_respond_constant(HttpConn *c, int status, const char *content_type,
+                           const char *extra_headers, const char *body, size_t n_body)
+{
+    if (c->state != CONN_HANDLING || c->stream_begun)
+        return;
+    queue_answer_head(c, status, content_type, extra_headers, n_body);
+    if (!c->is_head && status != 304)
+        queue_constant(c, body, n_body);
+    finish_answer(c);
+}
+
+static void free_body(const void *body, size_t n_body, void *ctx)
+{
+    (void)body;
+    (void)n_body;
+    free(ctx);
+}
+
+void http_respond_with(HttpConn *c, int status, const char *content_type, char *body, size_t n_body)
+{
+    struct evbuffer *out = bufferevent_get_output(c->bev);
+
+    if (c->state != CONN_HANDLING || c->stream_begun) {
+        free(body);
+        return;
+    }
+    queue_answer_head(c, status, content_type, NULL, n_body);
+    if (c->broken || c->is_head || n_body == 0) {
+        free(body);
+    } else {
+        const bool added = evbuffer_add_reference(out, body, n_body, free_body, body) == 0;
+
+        if (!added)
+            free(body);
+        check_queued(c, added);
+        c->n_queued += added ? n_body : 0;
+    }
+    finish_answer(c);
+}
+
+void http_conn_show_request_id(HttpConn *c)
+{
+    c->show_request_id = true;
+}
+
 void http_stream_begin(HttpConn *c)
 {
     const ResponseHead head = {.status = 200,
                                .content_type = "text/event-stream",
                                .extra_headers = "Cache-Control: no-cache\r\n",
                                .correlation_id = c->correlation_id,
+                               .show_request_id = c->show_request_id,
                                .is_stream = true,
                                .is_chunked = c->is_chunked};
 

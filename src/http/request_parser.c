@@ -44,6 +44,7 @@ struct RequestParser {
     char content_type[VALUE_BYTES];
     char content_encoding[VALUE_BYTES];
     char authorization[AUTHORIZATION_BYTES];
+    char if_none_match[VALUE_BYTES];
     int n_ids, n_hosts, n_lengths, n_codings;
     bool is_chunked; /* the coding is exactly "chunked" */
     bool length_is_number;
@@ -174,6 +175,8 @@ static void take_header(RequestParser *p)
                    &p->request.content_encoding);
     } else if (field_is(p, "authorization")) {
         keep_value(p, p->authorization, sizeof p->authorization, &p->request.authorization);
+    } else if (field_is(p, "if-none-match")) {
+        keep_value(p, p->if_none_match, sizeof p->if_none_match, &p->request.if_none_match);
     }
 }
 
@@ -465,6 +468,18 @@ RequestResult request_parser_feed(RequestParser *p, const char *data, size_t n, 
 const ParsedRequest *request_parser_request(const RequestParser *p)
 {
     return &p->request;
+}
+
+const char *request_parser_path(RequestParser *p)
+{
+    if (p->request.path != NULL)
+        return p->request.path;
+    if (p->target == NULL || p->head.state <= HEAD_VERSION)
+        return "";
+    /* What is wrong with it, or with the lines behind it, does not matter for its beginning. */
+    p->target[p->n_target] = '\0';
+    p->target[strcspn(p->target, "?")] = '\0';
+    return p->target;
 }
 
 int request_parser_status(const RequestParser *p)

@@ -33,6 +33,7 @@ typedef struct {
     const char *content_type;     /* NULL when absent; "?" when repeated or longer than 255 bytes */
     const char *content_encoding; /* likewise */
     const char *authorization;    /* likewise, with 1023 bytes */
+    const char *if_none_match;    /* likewise, with 255 bytes */
     const char *body;             /* NUL-terminated */
     size_t n_body;
     bool keep_alive; /* the client allows another request on this connection */
@@ -57,6 +58,10 @@ RequestResult request_parser_feed(RequestParser *p, const char *data, size_t n, 
 /* After REQUEST_COMPLETE. After REQUEST_BAD only method_name ("" when unknown), correlation_id and
  * is_http_10 count; with status 413 everything but the body does. */
 const ParsedRequest *request_parser_request(const RequestParser *p);
+
+/* The path as far as it is known, also of a request that was refused or is still on its way: ""
+ * until the request line has come. */
+const char *request_parser_path(RequestParser *p);
 
 /* After REQUEST_BAD: the status that refuses the request, and why (a constant: nothing of the
  * request is in it). */

@@ -17,6 +17,7 @@ static const char *reason_phrase(int status)
     } known[] = {{200, "OK"},
                  {202, "Accepted"},
                  {204, "No Content"},
+                 {304, "Not Modified"},
                  {400, "Bad Request"},
                  {401, "Unauthorized"},
                  {404, "Not Found"},
@@ -29,6 +30,7 @@ static const char *reason_phrase(int status)
                  {422, "Unprocessable Content"},
                  {429, "Too Many Requests"},
                  {431, "Request Header Fields Too Large"},
+                 {499, "Client Closed Request"},
                  {500, "Internal Server Error"},
                  {503, "Service Unavailable"},
                  {505, "HTTP Version Not Supported"}};
@@ -51,7 +53,7 @@ static void format_date(char *out, size_t size)
 
 bool response_add_head(struct evbuffer *out, const ResponseHead *head)
 {
-    const bool has_length = !head->is_stream && head->status != 204;
+    const bool has_length = !head->is_stream && head->status != 204 && head->status != 304;
     char date[64], length[64] = "";
 
     format_date(date, sizeof date);
@@ -59,14 +61,16 @@ bool response_add_head(struct evbuffer *out, const ResponseHead *head)
         snprintf(length, sizeof length, "Content-Length: %zu\r\n", head->n_body);
     return evbuffer_add_printf(out,
                                "HTTP/1.1 %d %s\r\nDate: %s\r\n%s%s%s%s%s%sX-Correlation-ID: "
-                               "%s\r\nConnection: %s\r\n\r\n",
+                               "%s\r\n%s%s%sConnection: %s\r\n\r\n",
                                head->status, reason_phrase(head->status), date,
                                head->content_type != NULL ? "Content-Type: " : "",
                                head->content_type != NULL ? head->content_type : "",
                                head->content_type != NULL ? "\r\n" : "", length,
                                head->is_chunked ? "Transfer-Encoding: chunked\r\n" : "",
                                head->extra_headers != NULL ? head->extra_headers : "",
-                               head->correlation_id,
+                               head->correlation_id, head->show_request_id ? "X-Request-ID: " : "",
+                               head->show_request_id ? head->correlation_id : "",
+                               head->show_request_id ? "\r\n" : "",
                                head->keep_alive ? "keep-alive" : "close") >= 0;
 }
 

@@ -53,6 +53,7 @@ typedef struct {
     const char *correlation_id; /* the client's X-Correlation-ID when valid, else a fresh UUIDv4 */
     const char *content_type;   /* NULL: absent; "?": repeated, or too long to be a known one */
     const char *content_encoding; /* likewise */
+    const char *if_none_match;    /* likewise */
     const char *body;             /* n_body bytes, NUL-terminated */
     size_t n_body;
 } HttpRequest;
@@ -78,9 +79,12 @@ typedef struct {
      * NULL: absent; "?": repeated, or longer than 1023 bytes. */
     const char *(*refuse_head)(void *ctx, const char *path, const char *authorization);
     /* Body of answers that the connection layer gives itself (400, 401, 408, 413, 414, 417, 431,
-     * 503, 505): writes JSON into out (size bytes) and returns its length. message is a constant of
-     * this layer, nothing of the request. */
-    size_t (*error_body)(void *ctx, int status, const char *message, char *out, size_t size);
+     * 503, 505): writes JSON into out (size bytes) and returns its length. path: the request's, ""
+     * as long as it has not come whole; message is a constant of this layer, nothing of the
+     * request.
+     */
+    size_t (*error_body)(void *ctx, const char *path, int status, const char *message, char *out,
+                         size_t size);
 } HttpHandler;
 
 /* base must outlive the server; limits and handler are copied. Ignores SIGPIPE for the process.
@@ -135,6 +139,19 @@ void *http_conn_data(const HttpConn *c);
  * X-Correlation-ID and Connection are added; HEAD gets no body. Ignored once a stream began. */
 void http_respond(HttpConn *c, int status, const char *content_type, const char *extra_headers,
                   const char *body, size_t n_body);
+
+/* The same with a body that outlives the server: it is sent from where it lies, so that many slow
+ * clients cost no memory. */
+void http_respond_constant(HttpConn *c, int status, const char *content_type,
+                           const char *extra_headers, const char *body, size_t n_body);
+
+/* The same for a long answer: body, which is malloc's, is not copied but taken over. */
+void http_respond_with(HttpConn *c, int status, const char *content_type, char *body,
+                       size_t n_body);
+
+/* The answer of this request, or the stream, repeats X-Correlation-ID as X-Request-ID, where
+ * OpenAI's clients look for it. */
+void http_conn_show_request_id(HttpConn *c);
 
 /* Starts a chunked text/event-stream answer: 200, Cache-Control: no-cache, Connection: close.
  * Nothing of the answer leaves before this call, so it can wait for the first token. Further pieces

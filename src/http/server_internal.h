@@ -46,6 +46,7 @@ struct HttpConn {
     bool peer_eof; /* the client sends nothing more, but its finished answers still go out */
     bool broken;   /* an answer could not be queued: out of memory */
     bool kicked;   /* server_kick was asked for */
+    bool show_request_id;
     void *data;
     char correlation_id[REQUEST_ID_BYTES];
 
@@ -53,6 +54,7 @@ struct HttpConn {
     uint64_t since_ms;          /* when deadline_ms was set */
     uint64_t stall_deadline_ms; /* 0: nothing waits to be sent, as far as was seen */
     uint64_t stall_taken;       /* n_queued less pending, when stall_deadline_ms was set */
+    uint64_t stall_needs;       /* bytes that must be taken until then */
     uint64_t n_queued;          /* bytes ever queued for sending */
     size_t n_discarded;
 };
@@ -119,6 +121,7 @@ typedef struct {
     bool keep_alive;
     bool is_stream; /* no Content-Length */
     bool is_chunked;
+    bool show_request_id;
     size_t n_body;
 } ResponseHead;
 

@@ -8,6 +8,7 @@
  * May include: common, kernels. */
 #include "sampling/sampler.h"
 
+#include <assert.h>
 #include <string.h>
 
 #include "sampling/argmax.h"
@@ -34,9 +35,10 @@ struct Sampler {
     float *probs;  /* [vocab_size] their probabilities */
     int32_t *ids;  /* [vocab_size] their ids, increasing */
     int n_survivors;
-    int last_id;         /* what was chosen last */
-    unsigned char *seen; /* [vocab_size] 1: generated before */
-    int32_t *history;    /* [vocab_size] distinct generated ids */
+    int last_id;        /* what was chosen last */
+    int32_t *counts;    /* [vocab_size] how often each was generated before */
+    int32_t *history;   /* [vocab_size] distinct generated ids */
+    SamplingBias *bias; /* [SAMPLING_MAX_BIAS]: what params.bias points to */
     int n_history;
     uint64_t *buckets; /* [CUT_BUCKETS] */
 };
@@ -61,7 +63,8 @@ ErrCode sampler_plan(size_t *total_bytes, int vocab_size, Err *err)
                        SAMPLER_MAX_VOCAB);
     if (!arena_plan(&total, 1, sizeof(Sampler)) || !arena_plan(&total, n, sizeof(float)) ||
         !arena_plan(&total, n, sizeof(float)) || !arena_plan(&total, n, sizeof(int32_t)) ||
-        !arena_plan(&total, n, 1) || !arena_plan(&total, n, sizeof(int32_t)) ||
+        !arena_plan(&total, n, sizeof(int32_t)) || !arena_plan(&total, n, sizeof(int32_t)) ||
+        !arena_plan(&total, SAMPLING_MAX_BIAS, sizeof(SamplingBias)) ||
         !arena_plan(&total, CUT_BUCKETS, sizeof(uint64_t)))
         return err_set(err, ERR_LIMIT, "sampler: the size of a vocabulary of %d overflows",
                        vocab_size);
@@ -82,11 +85,12 @@ Sampler *sampler_new(Arena *arena, const Kernels *k, int vocab_size)
     s->values = arena_alloc(arena, n, sizeof *s->values);
     s->probs = arena_alloc(arena, n, sizeof *s->probs);
     s->ids = arena_alloc(arena, n, sizeof *s->ids);
-    s->seen = arena_alloc(arena, n, sizeof *s->seen);
+    s->counts = arena_alloc(arena, n, sizeof *s->counts);
     s->history = arena_alloc(arena, n, sizeof *s->history);
+    s->bias = arena_alloc(arena, SAMPLING_MAX_BIAS, sizeof *s->bias);
     s->buckets = arena_alloc(arena, CUT_BUCKETS, sizeof *s->buckets);
-    if (s->values == NULL || s->probs == NULL || s->ids == NULL || s->seen == NULL ||
-        s->history == NULL || s->buckets == NULL)
+    if (s->values == NULL || s->probs == NULL || s->ids == NULL || s->counts == NULL ||
+        s->history == NULL || s->bias == NULL || s->buckets == NULL)
         return NULL;
     return s;
 }
@@ -94,15 +98,62 @@ Sampler *sampler_new(Arena *arena, const Kernels *k, int vocab_size)
 void sampler_reset(Sampler *s, const SamplingParams *params)
 {
     for (int i = 0; i < s->n_history; i++)
-        s->seen[s->history[i]] = 0;
+        s->counts[s->history[i]] = 0;
     s->n_history = 0;
     s->n_draws = 0;
     s->params = *params;
+    assert(params->n_bias >= 0 && params->n_bias <= SAMPLING_MAX_BIAS);
+    if (params->n_bias > 0)
+        memcpy(s->bias, params->bias, (size_t)params->n_bias * sizeof *s->bias);
+    s->params.bias = s->bias;
 }
 
 static float within_range(float x)
 {
     return x > sampler_largest ? sampler_largest : x < -sampler_largest ? -sampler_largest : x;
+}
+
+static bool has_count_penalty(const SamplingParams *p)
+{
+    return p->presence_penalty != 0.0f || p->frequency_penalty != 0.0f;
+}
+
+static bool has_edits(const SamplingParams *p)
+{
+    return p->n_bias > 0 || has_count_penalty(p);
+}
+
+/* The penalties in double: count times frequency is exact there, so that it makes no difference
+ * whether a compiler fuses it with the addition. */
+static void apply_count_penalty(Sampler *s)
+{
+    const double presence = (double)s->params.presence_penalty;
+    const double frequency = (double)s->params.frequency_penalty;
+
+    for (int i = 0; i < s->n_history; i++) {
+        const int32_t id = s->history[i];
+        const double penalty = presence + (double)s->counts[id] * frequency;
+
+        s->values[id] = within_range((float)((double)s->values[id] - penalty));
+    }
+}
+
+/* The logits to choose from: the model's own, or what the request makes of them, in values. */
+static const float *edit_logits(Sampler *s, const float *logits)
+{
+    const SamplingParams *p = &s->params;
+
+    if (!has_edits(p))
+        return logits;
+    memcpy(s->values, logits, (size_t)s->vocab_size * sizeof *logits);
+    for (int i = 0; i < p->n_bias; i++) {
+        float *v = &s->values[p->bias[i].id];
+
+        *v = within_range(*v + p->bias[i].add);
+    }
+    if (has_count_penalty(p))
+        apply_count_penalty(s);
+    return s->values;
 }
 
 static bool has_penalty(const SamplingParams *p)
@@ -126,19 +177,20 @@ static void apply_penalty(Sampler *s)
 
 static ErrCode choose_greedy(Sampler *s, const float *logits, int *id, Err *err)
 {
-    if (!has_penalty(&s->params))
+    if (!has_edits(&s->params) && !has_penalty(&s->params))
         return sampling_argmax(id, logits, s->vocab_size, err);
 
-    /* Checked before the penalty, which would hide an infinity. */
+    /* Checked before they are changed, which would hide an infinity. */
     const ErrCode code = sampling_check_finite(logits, s->vocab_size, err);
     if (code != ERR_OK)
         return code;
-    memcpy(s->values, logits, (size_t)s->vocab_size * sizeof *logits);
+    if (edit_logits(s, logits) != s->values)
+        memcpy(s->values, logits, (size_t)s->vocab_size * sizeof *logits);
     apply_penalty(s);
     return sampling_argmax(id, s->values, s->vocab_size, err);
 }
 
-/* Every id becomes a survivor, with its logit divided by the temperature. */
+/* Every id becomes a survivor, with its logit divided by the temperature. logits may be values. */
 static void scale_logits(Sampler *s, const float *logits)
 {
     const float t = s->params.temperature;
@@ -299,7 +351,7 @@ static int choose_random(Sampler *s, const float *logits)
     const bool top_p = s->params.top_p < 1.0f;
     const bool min_p = s->params.min_p > 0.0f;
 
-    scale_logits(s, logits);
+    scale_logits(s, edit_logits(s, logits));
     apply_penalty(s);
     filter_top_k(s);
     sampling_softmax(s->k, s->probs, s->values, s->n_survivors, 1.0f);
@@ -326,10 +378,8 @@ ErrCode sampler_next(Sampler *s, const float *logits, int *id, Err *err)
             return code;
         chosen = choose_random(s, logits);
     }
-    if (!s->seen[chosen]) {
-        s->seen[chosen] = 1;
+    if (s->counts[chosen]++ == 0)
         s->history[s->n_history++] = (int32_t)chosen;
-    }
     s->last_id = chosen;
     *id = chosen;
     return ERR_OK;

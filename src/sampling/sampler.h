@@ -16,6 +16,16 @@
 #include "common/error.h"
 #include "kernels/kernels.h"
 
+enum { SAMPLING_MAX_BIAS = 1024 };
+
+/* What is added to the logit of a token: -100 bans it, +100 makes it certain, unless logits differ
+ * by as much. */
+typedef struct {
+    int32_t id;
+    float add; /* -100 .. 100 */
+} SamplingBias;
+
+/* Zero in the last four fields switches each of them off. */
 typedef struct {
     float temperature;        /* < 1e-6: greedy */
     float top_p;              /* >= 1: off */
@@ -23,6 +33,14 @@ typedef struct {
     float repetition_penalty; /* 1 or 0: off */
     float min_p;              /* 0: off */
     uint64_t seed;
+    /* -2 .. 2, 0: off. Of a token that this job has generated n > 0 times before,
+     * presence_penalty + n * frequency_penalty is taken from the logit; the prompt does not count.
+     */
+    float presence_penalty;
+    float frequency_penalty;
+    const SamplingBias *bias; /* [n_bias], copied by sampler_reset; may be NULL when n_bias is 0 */
+    int n_bias; /* 0 .. SAMPLING_MAX_BIAS; ids within the vocabulary. An id that comes twice gets
+                   both, in this order */
 } SamplingParams;
 
 /* The request defaults of the worker contract: 1.0, 1.0, 0, 1.0, 0.0, 42. */

@@ -83,6 +83,12 @@ int tokenizer_token_type(const Tokenizer *t, int id)
     return (int)t->vocabulary.token[id].type;
 }
 
+bool tokenizer_is_special(const Tokenizer *t, int id)
+{
+    assert(id >= 0 && id < t->vocabulary.n_tokens);
+    return vocabulary_is_special(&t->vocabulary.token[id]);
+}
+
 int tokenizer_n_merges(const Tokenizer *t)
 {
     return t->merges.n_merges;

@@ -59,6 +59,7 @@ size_t tokenizer_token_spelled(const Tokenizer *t, int id, char *out);
 /* As GGUF numbers it in tokenizer.ggml.token_type: 1 normal, 3 control, 4 user defined, 5 unused.
  * All but the normal ones are special: only the end-of-text token can come out of encoding. */
 int tokenizer_token_type(const Tokenizer *t, int id);
+bool tokenizer_is_special(const Tokenizer *t, int id);
 
 /* The merges by rank, 0..n-1: 0 is preferred to all others. As files spell them: the left token, a
  * blank, the right token. */

@@ -29,12 +29,12 @@ bool job_queue_has_room(const JobQueue *q)
     return q->n_jobs < q->max_jobs;
 }
 
-Job *job_queue_push(JobQueue *q, const Request *request)
+Job *job_queue_push(JobQueue *q, const JobApi *api, const Request *request)
 {
     Job *job = q->unused;
 
     q->unused = job->next;
-    *job = (Job){.request = *request};
+    *job = (Job){.api = api, .request = *request};
     if (q->last != NULL)
         q->last->next = job;
     else
@@ -79,6 +79,7 @@ void job_queue_remove(JobQueue *q, Job *job)
         unlink_waiting(q, job);
     q->n_jobs--;
     request_free(&job->request);
+    completion_free(&job->completion);
     job->next = q->unused;
     q->unused = job;
 }
@@ -87,6 +88,11 @@ void job_stop(Job *job, JobStop why)
 {
     if (job->stop == JOB_GO_ON)
         job->stop = why;
+}
+
+double job_tokens_per_sec(const Job *job)
+{
+    return job->decode_ns == 0 ? 0 : (double)job->n_decoded * 1e9 / (double)job->decode_ns;
 }
 
 bool job_has_id(const Job *job, BackendText id)

@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-#include "worker/body.h"
+#include "common/body.h"
 #include "worker/validate.h"
 
 enum { DEFAULT_SEED = 42 };
@@ -163,26 +163,32 @@ static int answer_offenders(Offenders *o, JsonBuf *answer)
     return status;
 }
 
-/* The tree of a body that is a JSON object; else NULL with the answer and its status. */
+/* The tree of a body that is a JSON object; else NULL with the answer and its status. Unknown
+ * members are ignored. */
 static json_t *parse_object(const char *body, size_t n, BodySeed *seed, JsonBuf *answer,
                             int *status)
 {
+    static const char *const known[] = {"job_id", "prompt", "max_tokens", "temperature",
+                                        "seed",   "top_p",  "top_k",      "repetition_penalty",
+                                        "stop",   "min_p",  NULL};
+    static const BodyRules rules = {.known = known};
     Err err = {.code = ERR_OK};
-    json_t *root = body_parse(body, n, seed, &err);
     Offenders o = {.n = 0};
+    Body parsed;
 
-    if (root == NULL) {
+    if (body_parse(&parsed, body, n, &rules, &err) != ERR_OK) {
         const bool memory = err.code == ERR_MEMORY;
 
         *status = memory ? 500 : 400;
         request_error_body(answer, memory ? "INTERNAL" : "INVALID_REQUEST", err.msg, memory);
         return NULL;
     }
-    if (json_is_object(root))
-        return root;
-    offend(&o, "body", "object", root);
+    *seed = parsed.seed;
+    if (json_is_object(parsed.root))
+        return parsed.root; /* there are no lists */
+    offend(&o, "body", "object", parsed.root);
     *status = answer_offenders(&o, answer);
-    json_decref(root);
+    body_free(&parsed);
     return NULL;
 }
 

@@ -6,75 +6,26 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <strings.h>
 
-#include "common/clock.h"
 #include "common/text.h"
 #include "worker/access.h"
+#include "worker/answer.h"
+#include "worker/completion_api.h"
+#include "worker/execute_api.h"
+#include "worker/front_page.h"
 #include "worker/health.h"
 #include "worker/job.h"
-#include "worker/job_stream.h"
+#include "worker/model_api.h"
 #include "worker/request.h"
 #include "worker/runner.h"
 #include "worker/shutdown.h"
-
-static const char content_type_json[] = "application/json";
-
-/* Sends answer and empties it. */
-static void respond(HttpConn *conn, int status, const char *headers, JsonBuf *answer)
-{
-    static const char no_memory[] =
-        "{\"code\":\"INTERNAL\",\"message\":\"Internal error: out of memory\",\"retriable\":true}";
-
-    if (answer->oom)
-        http_respond(conn, 500, content_type_json, NULL, no_memory, sizeof no_memory - 1);
-    else
-        http_respond(conn, status, content_type_json, headers, answer->data, answer->len);
-    json_buf_free(answer);
-}
-
-static void respond_error(HttpConn *conn, int status, const char *headers, const char *code,
-                          const char *message, bool retriable)
-{
-    JsonBuf answer = {0};
-
-    request_error_body(&answer, code, message, retriable);
-    respond(conn, status, headers, &answer);
-}
-
-/* Parameters such as charset may follow. */
-static bool is_json_type(const char *type)
-{
-    const size_t n = sizeof content_type_json - 1;
-
-    if (type == NULL || strncasecmp(type, content_type_json, n) != 0)
-        return false;
-    type += n;
-    type += strspn(type, " \t");
-    return *type == '\0' || *type == ';';
-}
-
-/* False after an answer of 415. */
-static bool check_content(HttpConn *conn, const HttpRequest *request)
-{
-    if (request->content_encoding != NULL)
-        respond_error(conn, 415, NULL, "INVALID_REQUEST", "Content-Encoding is not supported",
-                      false);
-    else if (!is_json_type(request->content_type))
-        respond_error(conn, 415, NULL, "INVALID_REQUEST", "Content-Type must be application/json",
-                      false);
-    else
-        return true;
-    return false;
-}
 
 static void get_health(Worker *w, HttpConn *conn, const HttpRequest *request)
 {
     JsonBuf answer = {0};
 
-    (void)request;
     health_body(w, &answer);
-    respond(conn, 200, NULL, &answer);
+    answer_json(conn, request->path, 200, NULL, &answer);
 }
 
 static void get_live(Worker *w, HttpConn *conn, const HttpRequest *request)
@@ -82,9 +33,8 @@ static void get_live(Worker *w, HttpConn *conn, const HttpRequest *request)
     JsonBuf answer = {0};
 
     (void)w;
-    (void)request;
     json_buf_printf(&answer, "{\"status\":\"alive\"}");
-    respond(conn, 200, NULL, &answer);
+    answer_json(conn, request->path, 200, NULL, &answer);
 }
 
 static void get_ready(Worker *w, HttpConn *conn, const HttpRequest *request)
@@ -92,52 +42,7 @@ static void get_ready(Worker *w, HttpConn *conn, const HttpRequest *request)
     JsonBuf answer = {0};
     const int status = health_ready(w, &answer);
 
-    (void)request;
-    respond(conn, status, NULL, &answer);
-}
-
-/* Why a valid job is refused now, or NULL. */
-static const char *refusal(const Worker *w, char *text, size_t size, bool *retriable)
-{
-    *retriable = w->phase != WORKER_DRAINING;
-    if (w->phase == WORKER_STARTING)
-        return "the model is still loading";
-    if (w->phase == WORKER_DRAINING)
-        return "the worker is shutting down";
-    if (job_queue_has_room(&w->jobs))
-        return NULL;
-    snprintf(text, size, "the queue is full (%d waiting, limit %d)", w->jobs.n_waiting,
-             w->options->queue_limit);
-    return text;
-}
-
-static void post_execute(Worker *w, HttpConn *conn, const HttpRequest *request)
-{
-    JsonBuf answer = {0};
-    Request parsed;
-    char text[96];
-    bool retriable;
-    const char *refused;
-    Job *job;
-    const int status = request_parse(&parsed, request->body, request->n_body, w->backend, &answer);
-
-    if (status != 200) {
-        respond(conn, status, NULL, &answer);
-        return;
-    }
-    json_buf_free(&answer);
-    refused = refusal(w, text, sizeof text, &retriable);
-    if (refused != NULL) {
-        request_free(&parsed);
-        respond_error(conn, 503, "Retry-After: 1\r\n", "WORKER_UNHEALTHY", refused, retriable);
-        return;
-    }
-    job = job_queue_push(&w->jobs, &parsed);
-    job->conn = conn;
-    snprintf(job->correlation_id, sizeof job->correlation_id, "%s", request->correlation_id);
-    http_conn_set_data(conn, job);
-    job_stream_open(w, job);
-    worker_arm_tick(w);
+    answer_json(conn, request->path, status, NULL, &answer);
 }
 
 /* Every match stops: ids need not be unique. The running job is only marked. */
@@ -167,41 +72,72 @@ static void post_cancel(Worker *w, HttpConn *conn, const HttpRequest *request)
         json_buf_printf(&answer, "}");
         request_free(&parsed);
     }
-    respond(conn, status == 200 ? 202 : status, NULL, &answer);
+    answer_json(conn, request->path, status == 200 ? 202 : status, NULL, &answer);
 }
 
 static void post_shutdown(Worker *w, HttpConn *conn, const HttpRequest *request)
 {
     JsonBuf answer = {0};
 
-    (void)request;
     json_buf_printf(&answer, "{\"state\":\"draining\"}");
-    respond(conn, 202, NULL, &answer);
+    answer_json(conn, request->path, 202, NULL, &answer);
     if (w->phase == WORKER_STARTING)
         w->exit_now = true;
     else
         shutdown_drain(w, "POST /shutdown");
 }
 
+static void get_page(Worker *w, HttpConn *conn, const HttpRequest *request)
+{
+    (void)w;
+    front_page_answer(conn, request);
+}
+
 typedef struct {
     const char *path;
     HttpMethod method;
     void (*answer)(Worker *w, HttpConn *conn, const HttpRequest *request);
-    bool is_open; /* needs no API key: what watches a worker holds none */
+    bool is_open; /* needs no API key: what watches a worker holds none, and the page asks for it */
+    bool has_body; /* which must be JSON: 415 */
 } Route;
+
+/* A route that ends in a slash has everything below it, but for the page. */
+static bool is_at(const char *path, const char *route)
+{
+    const size_t n = strlen(route);
+    const bool is_folder = n > 1 && route[n - 1] == '/';
+
+    return strncmp(path, route, n) == 0 && (path[n] == '\0') == !is_folder;
+}
+
+/* What an option turns on or off is as unknown as any other path when it is off. */
+static bool is_served(const Worker *w, const Route *route)
+{
+    if (route->answer == post_shutdown)
+        return w->options->enable_shutdown;
+    return route->answer != get_page || !w->options->no_ui;
+}
 
 static const Route *find_route(const Worker *w, const char *path)
 {
     static const Route routes[] = {
-        {"/health", HTTP_GET, get_health, true},    {"/live", HTTP_GET, get_live, true},
-        {"/ready", HTTP_GET, get_ready, true},      {"/execute", HTTP_POST, post_execute, false},
-        {"/cancel", HTTP_POST, post_cancel, false}, {"/shutdown", HTTP_POST, post_shutdown, false},
+        {"/", HTTP_GET, get_page, true, false},
+        {"/health", HTTP_GET, get_health, true, false},
+        {"/live", HTTP_GET, get_live, true, false},
+        {"/ready", HTTP_GET, get_ready, true, false},
+        {"/execute", HTTP_POST, execute_post, false, true},
+        {"/cancel", HTTP_POST, post_cancel, false, true},
+        {"/v1/completions", HTTP_POST, completion_post, false, true},
+        {"/v1/models", HTTP_GET, models_get, false, false},
+        {MODEL_API_ONE, HTTP_GET, models_get, false, false},
+        {"/tokenize", HTTP_POST, tokenize_post, false, true},
+        {"/detokenize", HTTP_POST, detokenize_post, false, true},
+        {"/shutdown", HTTP_POST, post_shutdown, false, false},
     };
 
     for (size_t i = 0; i < sizeof routes / sizeof *routes; i++)
-        if (strcmp(path, routes[i].path) == 0)
-            return routes[i].answer == post_shutdown && !w->options->enable_shutdown ? NULL
-                                                                                     : &routes[i];
+        if (is_at(path, routes[i].path))
+            return is_served(w, &routes[i]) ? &routes[i] : NULL;
     return NULL;
 }
 
@@ -211,7 +147,7 @@ static void answer_not_found(HttpConn *conn, const char *path)
 
     text_escape(shown, sizeof shown, path, strlen(path));
     snprintf(message, sizeof message, "unknown path %s", shown);
-    respond_error(conn, 404, NULL, "INVALID_REQUEST", message, false);
+    answer_refusal(conn, path, 404, message);
 }
 
 /* 404, 405 and 415. NULL when one of them was answered. */
@@ -226,16 +162,15 @@ static const Route *check_head(Worker *w, HttpConn *conn, const HttpRequest *req
     }
     if (method != route->method) {
         const bool get = route->method == HTTP_GET;
+        const ApiError e = {.status = 405,
+                            .message =
+                                get ? "this path answers GET and HEAD" : "this path answers POST"};
 
-        respond_error(conn, 405, get ? "Allow: GET, HEAD\r\n" : "Allow: POST\r\n",
-                      "INVALID_REQUEST",
-                      get ? "this path answers GET and HEAD" : "this path answers POST", false);
+        answer_error(conn, request->path, &e, get ? "Allow: GET, HEAD\r\n" : "Allow: POST\r\n",
+                     false);
         return NULL;
     }
-    if ((route->answer == post_execute || route->answer == post_cancel) &&
-        !check_content(conn, request))
-        return NULL;
-    return route;
+    return !route->has_body || answer_check_content(conn, request) ? route : NULL;
 }
 
 /* Unknown paths need a key as well, so that nobody without one learns which there are. */
@@ -275,19 +210,16 @@ static void on_close(void *ctx, HttpConn *conn)
         runner_drop_waiting(w, job, JOB_CLIENT_GONE);
 }
 
-static size_t error_body(void *ctx, int status, const char *message, char *out, size_t size)
+static size_t error_body(void *ctx, const char *path, int status, const char *message, char *out,
+                         size_t size)
 {
+    const ApiError e = {.status = status, .message = message};
     JsonBuf body = {0};
     size_t n = 0;
 
     (void)ctx;
     /* 505 is about the request; a request that came too slowly may come again. */
-    if (status == 503)
-        request_error_body(&body, "WORKER_UNHEALTHY", message, true);
-    else if (status >= 500 && status != 505)
-        request_error_body(&body, "INTERNAL", message, true);
-    else
-        request_error_body(&body, "INVALID_REQUEST", message, status == 408);
+    answer_error_body(&body, path, &e, (status >= 500 && status != 505) || status == 408);
     if (!body.oom && body.len <= size) {
         memcpy(out, body.data, body.len);
         n = body.len;

@@ -11,67 +11,78 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "worker/events.h"
+#include "worker/job_api.h"
 #include "worker/job_log.h"
 #include "worker/job_stream.h"
 
 #define NS_PER_SEC UINT64_C(1000000000)
 
-/* How a job that must stop ends on the wire. */
-typedef struct {
-    const char *code;
-    const char *message;
-    bool retriable;
-} Failure;
-
 static const char cancelled_text[] = "Request cancelled by client";
 
-static Failure failure_of_stop(const Worker *w, JobStop why, char *text, size_t size)
+const char *job_failure_name(JobFailureKind kind)
+{
+    switch (kind) {
+    case FAIL_TIMEOUT:
+        return "TIMEOUT";
+    case FAIL_INVALID:
+        return "INVALID_REQUEST";
+    case FAIL_COMPUTING:
+        return "INFERENCE_FAILED";
+    default:
+        return "CANCELLED";
+    }
+}
+
+static JobFailure failure_of_stop(const Worker *w, JobStop why, char *text, size_t size)
 {
     switch (why) {
     case JOB_TIMED_OUT:
         snprintf(text, size, "inference exceeded its time limit of %d s",
                  w->options->inference_timeout_sec);
-        return (Failure){"TIMEOUT", text, true};
+        return (JobFailure){FAIL_TIMEOUT, text, true};
     case JOB_SHUTDOWN:
-        return (Failure){"CANCELLED", "worker is shutting down", false};
+        return (JobFailure){FAIL_SHUTDOWN, "worker is shutting down", false};
     case JOB_NO_MEMORY:
-        return (Failure){"INFERENCE_FAILED", "out of memory", true};
+        return (JobFailure){FAIL_COMPUTING, "out of memory", true};
+    case JOB_TOO_LONG:
+        snprintf(text, size, "a prompt is longer than the context of %d tokens",
+                 w->backend->ops->info(w->backend)->n_ctx);
+        return (JobFailure){FAIL_INVALID, text, false};
+    case JOB_TOO_LARGE:
+        return (JobFailure){FAIL_INVALID,
+                            "the answer is too large: ask for fewer prompts, choices or logprobs",
+                            false};
     default:
-        return (Failure){"CANCELLED", cancelled_text, false};
+        return (JobFailure){FAIL_CANCELLED, cancelled_text, false};
     }
 }
 
-static Failure failure_of_error(const Err *err)
+static JobFailure failure_of_error(const Err *err)
 {
     if (err->code == ERR_LIMIT)
-        return (Failure){"INVALID_REQUEST", err->msg, false};
-    return (Failure){"INFERENCE_FAILED", err->code == ERR_MEMORY ? "out of memory" : err->msg,
-                     true};
+        return (JobFailure){FAIL_INVALID, err->msg, false};
+    return (JobFailure){FAIL_COMPUTING, err->code == ERR_MEMORY ? "out of memory" : err->msg, true};
 }
 
-/* The speed of decoding: tokens after the first, whose time is the prompt's. */
-static double tokens_per_sec(const Job *job)
+/* Tells the client and the log, and the job is gone. */
+static void fail_job(Worker *w, Job *job, const JobFailure *f)
 {
-    const uint64_t ns = job->last_token_ns - job->first_token_ns;
-
-    return ns == 0 ? 0 : (double)(job->tokens_out - 1) * (double)NS_PER_SEC / (double)ns;
-}
-
-static void fail_running(Worker *w, const Failure *f)
-{
-    Job *job = w->jobs.running;
-
-    w->backend->ops->cancel(w->backend);
-    job_stream_error(w, job, f->code, f->message, f->retriable);
-    job_log_finished(job, f->code,
+    job->api->error(w, job, f);
+    job_log_finished(job, job_failure_name(f->kind),
                      job->stop == JOB_CLIENT_GONE ? "Client disconnected" : f->message);
     job_queue_remove(&w->jobs, job);
+}
+
+static void fail_running(Worker *w, const JobFailure *f)
+{
+    w->backend->ops->cancel(w->backend);
+    fail_job(w, w->jobs.running, f);
 }
 
 static void stop_running(Worker *w)
 {
     char text[96];
-    const Failure f = failure_of_stop(w, w->jobs.running->stop, text, sizeof text);
+    const JobFailure f = failure_of_stop(w, w->jobs.running->stop, text, sizeof text);
 
     fail_running(w, &f);
 }
@@ -79,33 +90,42 @@ static void stop_running(Worker *w)
 void runner_drop_waiting(Worker *w, Job *job, JobStop why)
 {
     char text[96];
-    const Failure f = failure_of_stop(w, why, text, sizeof text);
+    const JobFailure f = failure_of_stop(w, why, text, sizeof text);
 
     job_stop(job, why);
-    job_stream_error(w, job, f.code, f.message, f.retriable);
-    job_log_finished(job, f.code, why == JOB_CLIENT_GONE ? "Client disconnected" : f.message);
-    job_queue_remove(&w->jobs, job);
+    fail_job(w, job, &f);
+}
+
+/* job->request.run begins. */
+static void start_run(Worker *w, Job *job)
+{
+    Err err = {.code = ERR_OK};
+
+    if (w->backend->ops->start(w->backend, &job->request.run, &err) != ERR_OK) {
+        const JobFailure f = failure_of_error(&err);
+
+        fail_running(w, &f);
+        return;
+    }
+    job->prompt_tokens += w->backend->ops->n_prompt_tokens(w->backend);
+    job->cached_tokens += w->backend->ops->n_cached_tokens(w->backend);
+    job->run_tokens = 0;
+    if (job->first_step_ns == 0)
+        job->first_step_ns = clock_now_ns();
 }
 
 void runner_start(Worker *w)
 {
     Job *job = job_queue_start(&w->jobs);
-    Err err = {.code = ERR_OK};
 
-    job_stream_started(w, job);
+    job->started_ns = job->last_metrics_ns = clock_now_ns();
+    clock_iso_utc(job->started_at);
+    job->api->started(w, job);
     job_log_started(job);
-    worker_service(w);          /* `started` leaves before the first long chunk of the prompt */
-    if (job->stop != JOB_GO_ON) /* the next step ends it */
-        return;
-    if (w->backend->ops->start(w->backend, &job->request.run, &err) != ERR_OK) {
-        const Failure f = failure_of_error(&err);
-
-        fail_running(w, &f);
-        return;
-    }
-    job->prompt_tokens = w->backend->ops->n_prompt_tokens(w->backend);
-    job->cached_tokens = w->backend->ops->n_cached_tokens(w->backend);
-    job->first_step_ns = clock_now_ns();
+    worker_service(w); /* `started` leaves before the first long chunk of the prompt */
+    job->preparing = job->api->prepare != NULL;
+    if (job->stop == JOB_GO_ON && !job->preparing) /* else the next step does it, or ends the job */
+        start_run(w, job);
 }
 
 /* Handed to the model. A job is never begun or ended in here. */
@@ -124,8 +144,13 @@ static void on_token(Worker *w, Job *job, const BackendStep *step)
 
     if (job->tokens_out == 0)
         job->first_token_ns = now;
+    if (job->run_tokens++ > 0) {
+        job->decode_ns += now - job->last_token_ns;
+        job->n_decoded++;
+    }
     job->last_token_ns = now;
-    job_stream_token(w, job, step->text, step->n_text);
+    job->api->token(w, job, step);
+    job->tokens_out++;
 }
 
 static void describe_end(char *out, size_t size, const BackendStep *step)
@@ -138,27 +163,16 @@ static void describe_end(char *out, size_t size, const BackendStep *step)
                                           : "Reached max_tokens limit");
 }
 
-static void end_running(Worker *w, Job *job, const BackendStep *step)
+/* The run is over: the next one of the job begins, or the job ends. */
+static void end_run(Worker *w, Job *job, const BackendStep *step)
 {
-    const uint64_t now = clock_now_ns();
-    const uint64_t last = job->tokens_out > 0 ? job->last_token_ns : now;
-    const EventEnd end = {
-        .tokens_out = job->tokens_out,
-        .decode_time_ms = (last - job->first_step_ns) / 1000000,
-        .reason = step->reason,
-        .matched = {.text = step->matched, .n_bytes = step->n_matched},
-        .seed = job->request.run.sampling.seed,
-        .prompt_tokens = job->prompt_tokens,
-        .cached_tokens = job->cached_tokens,
-        .time_to_first_token_ms =
-            job->tokens_out > 0 ? (job->first_token_ns - job->started_ns) / 1000000 : 0,
-        .tokens_per_sec = tokens_per_sec(job),
-    };
     char detail[BACKEND_MAX_STOP_CHARS * 4 + 32];
 
-    if (now - job->started_ns >= NS_PER_SEC)
-        job_stream_metrics(w, job, end.tokens_per_sec);
-    job_stream_end(w, job, &end);
+    if (job->api->next_run != NULL && job->api->next_run(w, job, step)) {
+        start_run(w, job);
+        return;
+    }
+    job->api->end(w, job, step);
     describe_end(detail, sizeof detail, step);
     job_log_finished(job, events_reason_name(step->reason), detail);
     job_queue_remove(&w->jobs, job);
@@ -172,6 +186,12 @@ void runner_step(Worker *w)
     Err err = {.code = ERR_OK};
     ErrCode code = ERR_OK;
 
+    if (job->stop == JOB_GO_ON && job->preparing) {
+        job->preparing = job->api->prepare(w, job);
+        if (job->stop == JOB_GO_ON && !job->preparing)
+            start_run(w, job);
+        return;
+    }
     if (job->stop == JOB_GO_ON)
         code = w->backend->ops->step(w->backend, &tap, &step, &err);
     if (w->exit_now)
@@ -179,13 +199,15 @@ void runner_step(Worker *w)
     if (job->stop != JOB_GO_ON) {
         stop_running(w);
     } else if (code != ERR_OK) {
-        const Failure f = failure_of_error(&err);
+        const JobFailure f = failure_of_error(&err);
 
         fail_running(w, &f);
     } else if (step.kind == STEP_TOKEN) {
         on_token(w, job, &step);
+    } else if (step.kind == STEP_PROMPT_TOKEN) {
+        job->api->token(w, job, &step);
     } else if (step.kind == STEP_END) {
-        end_running(w, job, &step);
+        end_run(w, job, &step);
     }
 }
 
@@ -206,8 +228,8 @@ void runner_tick(Worker *w)
         job_stream_keep_alive(w, job, now);
     if (running == NULL)
         return;
-    if (job_stream_metrics_due(running, now))
-        job_stream_metrics(w, running, tokens_per_sec(running));
+    if (running->api->metrics != NULL && job_stream_metrics_due(running, now))
+        running->api->metrics(w, running);
     job_stream_keep_alive(w, running, now);
     if (running->started_ns != 0 && now > running->started_ns &&
         now - running->started_ns >= limit_ns)

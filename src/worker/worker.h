@@ -58,6 +58,7 @@ typedef struct {
     bool defer_headers;
     bool enable_shutdown;
     WorkerManaged managed;
+    bool no_ui;        /* GET / is not answered */
     int keep_alive_ms; /* silence after which a stream gets a comment */
     HttpLimits limits;
     WorkerLoad load;

@@ -39,9 +39,11 @@ typedef struct {
 
 /* --- the handler --- */
 
-static size_t error_body(void *ctx, int status, const char *message, char *out, size_t size)
+static size_t error_body(void *ctx, const char *path, int status, const char *message, char *out,
+                         size_t size)
 {
     (void)ctx;
+    FUZZ_CHECK(path != NULL && (*path == '\0' || memchr(path, '\0', 8 * 1024 + 1) != NULL));
     return (size_t)snprintf(out, size, "%d %s", status, message);
 }
 

@@ -395,6 +395,28 @@ def within(value, low, high):
         raise AssertionError("got %r, expected %r to %r" % (value, low, high))
 
 
+def descriptors(pid):
+    """How many a process has open."""
+    return len(os.listdir("/proc/%d/fd" % pid))
+
+
+def private_kib(pid):
+    """Memory that is this process's alone and no file's."""
+    with open("/proc/%d/smaps_rollup" % pid, encoding="ascii") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("Private_Dirty"))
+
+
+def level(pid):
+    """What must not grow: descriptors, and KiB."""
+    return descriptors(pid), private_kib(pid)
+
+
+def cpu_seconds(pid):
+    with open("/proc/%d/stat" % pid, encoding="ascii") as file:
+        fields = file.read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def free_port():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))

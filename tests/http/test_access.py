@@ -196,7 +196,7 @@ def check_closed(method, path):
     check_refused(guarded().request(method, path, headers={"Authorization": "Bearer " + KEY[:-1]}), WRONG)
 
 
-for method, path in [("POST", "/execute"), ("POST", "/cancel"), ("POST", "/shutdown"), ("GET", "/execute"), ("GET", "/"),
+for method, path in [("POST", "/execute"), ("POST", "/cancel"), ("POST", "/shutdown"), ("GET", "/execute"),
                      ("GET", "/nothing"), ("GET", "/health/"), ("GET", "/Health"), ("GET", "//health"), ("GET", "/%68ealth"),
                      ("GET", "/health/../execute"), ("GET", "/execute?x=/health"), ("GET", "http://x/nothing"),
                      ("OPTIONS", "*"), ("OPTIONS", "/execute"), ("PUT", "/execute"), ("DELETE", "/nothing")]:
@@ -210,7 +210,7 @@ def check_open(method, path, status):
 
 for method, path, status in [("GET", "/health", 200), ("HEAD", "/health", 200), ("GET", "/live", 200), ("HEAD", "/live", 200),
                              ("GET", "/ready", 200), ("HEAD", "/ready", 200), ("GET", "/health?x", 200),
-                             ("GET", "http://x/health", 200), ("POST", "/health", 405)]:
+                             ("GET", "http://x/health", 200), ("POST", "/health", 405), ("GET", "/", 200), ("HEAD", "/?x", 200)]:
     suite.case("open with any key and none: %s %s is %d" % (method, path, status), method, path, status)(check_open)
 
 

@@ -5,14 +5,13 @@ What the connection layer accepts is in tests/test_http_requests.c byte for byte
 real routes behind it."""
 # Runs beside others: nothing here measures time.
 import json
-import os
 import random
 import socket
 import struct
 import sys
 import time
 
-from harness import LIMIT, Suite, body_of, check, equal, raw_exchange
+from harness import LIMIT, Suite, body_of, check, descriptors, equal, raw_exchange
 
 suite = Suite()
 MIB2 = 2 * 1024 * 1024
@@ -161,14 +160,10 @@ def half_close():
     w.wait_state("ready")
 
 
-def descriptors(w):
-    return len(os.listdir("/proc/%d/fd" % w.pid))
-
-
 @suite.case("clients that reset in the middle of a head, a body or a chunk leave nothing behind")
 def resets():
     w = suite.real()
-    before = descriptors(w)
+    before = descriptors(w.pid)
     for part in (b"", b"POST /exec", post(b"/execute", length(1000), body=b"x" * 10), post(b"/execute", CHUNKED, body=b"ff\r\nx"),
                  post(b"/execute", CHUNKED, body=b"1\r\nx\r\n0\r\nA: ")):
         for _ in range(10):
@@ -177,8 +172,8 @@ def resets():
             s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             s.close()
     end = time.monotonic() + LIMIT
-    while descriptors(w) > before:
-        check(time.monotonic() < end, "%d descriptors before, %d now" % (before, descriptors(w)))
+    while descriptors(w.pid) > before:
+        check(time.monotonic() < end, "%d descriptors before, %d now" % (before, descriptors(w.pid)))
         time.sleep(0.01)
 
 

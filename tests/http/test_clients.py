@@ -10,25 +10,18 @@ import sys
 import time
 
 import attack
-from harness import ROOT, SLOW, Suite, Worker, body_of, check, check_order, equal, within
+from harness import ROOT, SLOW, Suite, Worker, body_of, check, check_order, descriptors, equal, level, private_kib, within
 
 suite = Suite()
 ENDLESS = {"prompt": "tokens=2000 delay=5", "max_tokens": 2000}
 LEVEL_KIB = 6144  # entries of libevent's table lie between the pages of a thousand connections and keep them
 
 
-def level(worker):
-    """Descriptors, and KiB that are this process's alone and no file's."""
-    with open("/proc/%d/smaps_rollup" % worker.pid, encoding="ascii") as file:
-        kib = next(int(line.split()[1]) for line in file if line.startswith("Private_Dirty"))
-    return len(os.listdir("/proc/%d/fd" % worker.pid)), kib
-
-
 def check_level(worker, before):
     """As before within seconds; sanitizers keep what is freed."""
     end = time.monotonic() + 8 * SLOW
     while True:
-        now = level(worker)
+        now = level(worker.pid)
         if now[0] <= before[0] and (now[1] <= before[1] + LEVEL_KIB or SLOW > 1):
             return
         check(time.monotonic() < end, "descriptors and KiB: %s, before %s" % (now, before))
@@ -58,7 +51,7 @@ def attacked(worker, kind, count, seconds):
 def check_attack(kind, count, least):
     """A worker that is late is so in every round; a busy machine, on which the attacker takes a processor, is not."""
     worker, done, rounds = suite.stub(), 0, []
-    before = level(worker)
+    before = level(worker.pid)
     while len(rounds) < 5 and not (done >= least and any(g < 0.03 * SLOW and p < 0.05 * SLOW for g, p in rounds)):
         gaps, probes, counts = attacked(worker, kind, count, 0.25)
         done += counts["opened"] + counts["answers"]
@@ -107,7 +100,7 @@ def share():
 @suite.case("1100 connections: the oldest idle ones went, a poller that asks is kept")
 def poller_is_kept():
     with Worker(stub=True) as w:
-        before = level(w)
+        before = level(w.pid)
         poller = http.client.HTTPConnection("127.0.0.1", w.port, timeout=20)
         poller.connect()
         own = poller.sock
@@ -118,10 +111,10 @@ def poller_is_kept():
                 equal(poller.getresponse().read()[:1], b"{")
                 check(poller.sock is own, "the poller was closed")
                 check(time.monotonic() < begin + 20, "the attacker did not get far")
-                if full_at is None and level(w)[0] - before[0] == 1024:
+                if full_at is None and descriptors(w.pid) - before[0] == 1024:
                     full_at = time.monotonic()
             equal(w.get("/health")[0], 200)
-            within(level(w)[0] - before[0], 1020, 1024)
+            within(descriptors(w.pid) - before[0], 1020, 1024)
             equal(attacker.stop()["opened"], 1100)
         poller.close()
         check_level(w, before)
@@ -172,13 +165,13 @@ def ignored_fields():
         waiting = [w.execute(prompt="x", junk="y" * 1900000) for _ in range(2)]
         for s in waiting:
             s.wait_headers()
-        before = level(w)[1]
+        before = private_kib(w.pid)
         waiting += [w.execute(prompt="x", junk="y" * 1900000) for _ in range(12)]
         for s in waiting:
             s.wait_headers()
         end = time.monotonic() + 5 * SLOW  # the last bodies are on their way out of the buffers
-        while level(w)[1] - before > 2048 and SLOW <= 1:  # all of them have 22 MiB
-            check(time.monotonic() < end, "%d KiB more for 12 waiting jobs" % (level(w)[1] - before))
+        while private_kib(w.pid) - before > 2048 and SLOW <= 1:  # all of them have 22 MiB
+            check(time.monotonic() < end, "%d KiB more for 12 waiting jobs" % (private_kib(w.pid) - before))
             time.sleep(0.02)
         for s in waiting + [running]:
             s.close()

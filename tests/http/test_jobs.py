@@ -1,14 +1,13 @@
 #!/usr/bin/env python3
 """One job at a time: order, queue, cancel, disconnect, slow readers, keep-alive, /health under load (contract 1, 7)."""
 import json
-import os
 import select
 import socket
 import sys
 import threading
 import time
 
-from harness import (JSON, SHAKESPEARE, SLOW, Stream, Suite, Worker, body_of, check, check_order, check_unavailable,
+from harness import (JSON, SHAKESPEARE, SLOW, Stream, Suite, Worker, body_of, check, check_order, check_unavailable, descriptors,
                      equal, run_program, text_of, tokens_of, within)
 
 suite = Suite()
@@ -509,16 +508,12 @@ def one_thread():
 
 
 @suite.case("many jobs: descriptors stay level")
-def descriptors():
+def descriptors_stay_level():
     w = suite.stub()
-
-    def count():
-        return len(os.listdir("/proc/%d/fd" % w.pid))
-
     w.run()
     w.wait_state("ready")
     time.sleep(0.1)
-    before = count()
+    before = descriptors(w.pid)
     for i in range(100):
         stream = w.execute(job_id=str(i))
         if i % 3 == 0:
@@ -527,9 +522,10 @@ def descriptors():
             stream.collect()
     w.wait_state("ready")
     end = time.monotonic() + 3
-    while count() > before and time.monotonic() < end:
+    while descriptors(w.pid) > before and time.monotonic() < end:
         time.sleep(0.05)
-    check(count() <= before, "%d descriptors, %d before" % (count(), before))
+    now = descriptors(w.pid)
+    check(now <= before, "%d descriptors, %d before" % (now, before))
 
 
 @suite.case("keep-alive: ten seconds by default")

@@ -13,7 +13,7 @@ import time
 import urllib.request
 
 from harness import (BIN, SHAKESPEARE, SLOW, STUB, TINY, Stream, Suite, Worker, body_of, check, check_order,
-                     check_unavailable, clean_environment, equal, free_port, run_program, tokens_of, within)
+                     check_unavailable, clean_environment, cpu_seconds, equal, free_port, run_program, tokens_of, within)
 
 suite = Suite()
 
@@ -326,12 +326,6 @@ def load_fails():
 
 
 # --- preparation after the start ---
-
-
-def cpu_seconds(pid):
-    with open("/proc/%d/stat" % pid, encoding="ascii") as file:
-        fields = file.read().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def idle_steps(worker):

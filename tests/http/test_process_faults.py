@@ -23,7 +23,7 @@ import threading
 import time
 
 from harness import (BIN, ROOT, SHAKESPEARE, SLOW, STUB, TINY, Skip, Stream, Suite, Worker, body_of, check, clean_environment,
-                     equal, free_port, has, sanitized, text_of, within, write_zeros)
+                     cpu_seconds, equal, free_port, has, sanitized, text_of, within, write_zeros)
 from test_lifecycle import PoolManager
 
 suite = Suite()
@@ -72,12 +72,6 @@ def wait_ready(port, process=None, limit=20):
 def stop(process):
     process.send_signal(signal.SIGTERM)
     equal(process.wait(10 * SLOW), 0)
-
-
-def cpu_seconds(pid):
-    with open("/proc/%d/stat" % pid, encoding="ascii") as file:
-        fields = file.read().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 # --- model files that change under the process ---

@@ -2,6 +2,7 @@
 """The event stream: framing, fields, order, text safety, stop strings, determinism (contract 6)."""
 import json
 import re
+import signal
 import sys
 import time
 
@@ -457,6 +458,19 @@ def defer_headers_empty():
     with Worker("--defer-headers", stub=True) as w:
         events = w.run(prompt="tokens=0 end=eos")
         equal([e.name for e in events], ["started", "end"])
+
+
+@suite.case("--defer-headers: a shutdown before the first token is a refusal, not the end of a stream")
+def defer_headers_shutdown():
+    with Worker("--defer-headers", stub=True) as w:
+        running, waiting = w.execute(prompt="prompt=10000"), w.execute(prompt="x")
+        check(waiting.silent_for(0.05), "nothing before the first token")
+        w.signal(signal.SIGTERM)
+        body = json.loads(waiting.rest())
+        equal((waiting.status, waiting.headers["retry-after"]), (503, "1"))
+        equal((body["code"], body["message"]), ("WORKER_UNHEALTHY", "Worker unhealthy: the worker is shutting down"))
+        running.close()
+        equal(w.wait(), 0)
 
 
 @suite.case("tiny model: serves, and names itself")

@@ -29,9 +29,9 @@ def version():
     equal((body["code"], body["retriable"]), ("INVALID_REQUEST", False))
 
 
-for path in ("/", "/nothing", "/health/", "/Health", "/execute/x", "/shutdown", "/metrics", "/%68ealth"):
+for path in ("/nothing", "/health/", "/Health", "/execute/x", "/shutdown", "/metrics", "/%68ealth"):
     suite.case("404 " + path, "POST", path, 404)(check_error)
-for path in ("/health", "/live", "/ready"):
+for path in ("/", "/health", "/live", "/ready"):
     for method in ("POST", "PUT", "DELETE", "OPTIONS"):
         suite.case("405 %s %s" % (method, path), method, path, 405, "GET, HEAD")(check_error)
 for path in ("/execute", "/cancel"):
@@ -63,7 +63,7 @@ def check_head(path):
     connection.close()
 
 
-for path in ("/health", "/live", "/ready"):
+for path in ("/", "/health", "/live", "/ready"):
     suite.case("HEAD %s: headers of GET, no body" % path, path)(check_head)
 
 
@@ -75,8 +75,8 @@ def head_execute():
 
 HEALTH = {"status": "healthy", "vram_bytes": 0, "vram_bytes_used": 0, "model_loaded": True, "resident": True,
           "memory_type": "cpu", "memory_architecture": "cpu", "worker_type": "cpu", "capabilities": ["text-gen"],
-          "protocol": "sse", "model": "shakespeare", "quant_kind": "F16", "tokenizer_kind": "hf-json", "vocab_size": 1024,
-          "context_length": 256, "worker_id": "llorch-cpud-0", "state": "ready"}
+          "protocol": "sse", "model": "shakespeare", "quant_kind": "F16", "weights_hash": "531a1742d2f483aa",
+          "tokenizer_kind": "hf-json", "vocab_size": 1024, "context_length": 256, "worker_id": "llorch-cpud-0", "state": "ready"}
 
 
 def check_health_field(field):

@@ -1,21 +1,23 @@
-/* worker/body_short.c: see body_short.h. A mark is a string that begins with NUL; strings of the
+/* common/body_short.c: see body_short.h. A mark is a string that begins with NUL; strings of the
  * body that do so themselves are taken aside too, so none can be mistaken for a mark.
  *
  * May include: common. */
-#include "worker/body_short.h"
+#include "common/body_short.h"
 
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/body.h"
 #include "common/text.h"
 
 enum {
     SHORT_VALUE = 32,  /* bytes with quotes */
-    SHORT_KEY = 20,    /* bytes decoded; the longest that is asked for has 18 */
+    SHORT_KEY = 40,    /* bytes decoded; longer than what is asked for, or is worth naming */
     SHORT_BLANKS = 16, /* ordinary indentation stays as it is, for the columns in messages */
-    MARK_BYTES = 32
+    MARK_BYTES = 32,
+    LIST_BATCH = 256 /* integers that are appended at once */
 };
 
 static const char nul_escape[] = "\\u0000";
@@ -25,6 +27,8 @@ typedef struct {
     const char *text;
     size_t n;
     size_t kept; /* text[0..kept) has been copied or replaced */
+    bool take_lists;
+    int n_lists; /* looked at */
     Err *err;
 } Scan;
 
@@ -269,9 +273,89 @@ static size_t run_of(const Scan *s, size_t i, bool (*belongs)(char))
     return i;
 }
 
-ErrCode body_shorten(ShortBody *out, const char *text, size_t n, Err *err)
+static size_t skip_blanks(const Scan *s, size_t i)
 {
-    Scan s = {.out = out, .text = text, .n = n, .err = err};
+    while (i < s->n && is_blank(s->text[i]))
+        i++;
+    return i;
+}
+
+/* The integer at text[i], as JSON spells those of 32 bits. False: something else is there. */
+static bool take_integer(const Scan *s, size_t *i, int32_t *value)
+{
+    const bool negative = *i < s->n && s->text[*i] == '-';
+    const size_t digits = *i + (negative ? 1 : 0);
+    int64_t v = 0;
+    size_t end = digits;
+
+    for (; end < s->n && end - digits < 11 && s->text[end] >= '0' && s->text[end] <= '9'; end++)
+        v = v * 10 + (s->text[end] - '0');
+    if (end == digits || (s->text[digits] == '0' && end > digits + 1))
+        return false;
+    v = negative ? -v : v;
+    if (v < INT32_MIN || v > INT32_MAX || (end < s->n && is_number_part(s->text[end])))
+        return false;
+    *value = (int32_t)v;
+    *i = end;
+    return true;
+}
+
+/* Appends the integers of the list that begins at i. Returns the index behind its bracket; 0: it
+ * holds something else, or more than there may be. */
+static size_t take_integers(Scan *s, size_t i)
+{
+    JsonBuf *lists = &s->out->lists;
+    int32_t batch[LIST_BATCH];
+    int n = 0;
+
+    do {
+        i = skip_blanks(s, i + 1);
+        if (n == LIST_BATCH) {
+            json_buf_add(lists, (const char *)batch, sizeof batch);
+            n = 0;
+            if (lists->len > BODY_MAX_INTEGERS * sizeof *batch)
+                return 0;
+        }
+        if (!take_integer(s, &i, &batch[n++]))
+            return 0;
+        i = skip_blanks(s, i);
+    } while (i < s->n && s->text[i] == ',');
+    json_buf_add(lists, (const char *)batch, (size_t)n * sizeof *batch);
+    return i < s->n && s->text[i] == ']' ? i + 1 : 0;
+}
+
+/* The list that begins at i, when it holds integers and nothing else; else it is left as it is. No
+ * byte is looked at twice for this: a list within it ends the try. *end: behind it. */
+static ErrCode take_list(Scan *s, size_t begin, size_t *end)
+{
+    JsonBuf *lists = &s->out->lists;
+    const size_t before = lists->len, width = sizeof(int32_t);
+    const size_t behind = take_integers(s, begin);
+    size_t next;
+
+    if (lists->oom)
+        return err_set(s->err, ERR_MEMORY, "body: out of memory");
+    if (++s->n_lists > BODY_MAX_VALUES)
+        return err_set(s->err, ERR_LIMIT, "body: byte %zu: more than %d lists", begin,
+                       (int)BODY_MAX_VALUES);
+    if (lists->len > BODY_MAX_INTEGERS * width)
+        return err_set(s->err, ERR_LIMIT, "body: byte %zu: more than %d integers in lists", begin,
+                       (int)BODY_MAX_INTEGERS);
+    next = behind == 0 ? s->n : skip_blanks(s, behind);
+    if (next == s->n || s->text[next] == ':') { /* a string could stand there, a list cannot */
+        lists->len = before;
+        return ERR_OK;
+    }
+    *end = behind;
+    cut(s, begin, *end);
+    json_buf_printf(&s->out->text, "\"%s#%zx:%zx\"", nul_escape, before / width,
+                    (lists->len - before) / width);
+    return ERR_OK;
+}
+
+ErrCode body_shorten(ShortBody *out, const char *text, size_t n, bool take_lists, Err *err)
+{
+    Scan s = {.out = out, .text = text, .n = n, .err = err, .take_lists = take_lists};
     size_t end;
 
     *out = (ShortBody){.n_cut = 0};
@@ -279,6 +363,9 @@ ErrCode body_shorten(ShortBody *out, const char *text, size_t n, Err *err)
         end = i + 1;
         if (text[i] == '"') {
             if (scan_string(&s, i, &end) != ERR_OK)
+                return err->code;
+        } else if (text[i] == '[' && s.take_lists) {
+            if (take_list(&s, i, &end) != ERR_OK)
                 return err->code;
         } else if (is_blank(text[i])) {
             end = run_of(&s, i, is_blank);
@@ -301,6 +388,17 @@ ErrCode body_shorten(ShortBody *out, const char *text, size_t n, Err *err)
     return ERR_OK;
 }
 
+/* The list that a mark stands for. */
+static bool restore_list(const char *numbers, json_t *value)
+{
+    BodyListMark list = {.mark = BODY_LIST_MARK};
+    char *colon;
+
+    list.at = (size_t)strtoull(numbers, &colon, 16);
+    list.n = (size_t)strtoull(colon + 1, NULL, 16);
+    return json_string_setn_nocheck(value, (const char *)&list, sizeof list) == 0;
+}
+
 /* The string that a mark stands for. */
 static bool restore_string(const ShortBody *s, json_t *value)
 {
@@ -309,6 +407,8 @@ static bool restore_string(const ShortBody *s, json_t *value)
 
     if (json_string_length(value) == 0 || mark[0] != '\0')
         return true;
+    if (mark[1] == '#')
+        return restore_list(mark + 2, value);
     at = (size_t)strtoull(mark + 1, NULL, 16);
     memcpy(&length, s->texts.data + at, sizeof length);
     return json_string_setn_nocheck(value, s->texts.data + at + sizeof length, length) == 0;
@@ -320,7 +420,7 @@ bool body_restore(const ShortBody *s, json_t *root)
     json_t *value;
     size_t i;
 
-    if (s->texts.len == 0)
+    if (s->texts.len == 0 && s->lists.len == 0)
         return true;
     if (json_is_string(root))
         return restore_string(s, root);
@@ -345,4 +445,5 @@ void body_short_free(ShortBody *s)
 {
     json_buf_free(&s->text);
     json_buf_free(&s->texts);
+    json_buf_free(&s->lists);
 }

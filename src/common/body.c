@@ -1,14 +1,14 @@
-/* worker/body.c: what is long is taken aside first (body_short.h). jansson's integers are signed
+/* common/body.c: what is long is taken aside first (body_short.h). jansson's integers are signed
  * 64-bit, a seed is unsigned: when a body does not parse, its integers of 19 and more digits are
  * rewritten in one pass and it is parsed once more.
  *
  * May include: common. */
-#include "worker/body.h"
+#include "common/body.h"
 
 #include <string.h>
 
+#include "common/body_short.h"
 #include "common/json.h"
-#include "worker/body_short.h"
 
 enum { BIG_DIGITS = 19 }; /* 2^63 - 1 has 19 digits: shorter integers always fit */
 
@@ -131,13 +131,10 @@ static json_t *parse_short(const char *text, size_t n, BodySeed *seed, Err *err)
     return root;
 }
 
-/* Unknown members (what request.c does not read) are ignored, so they go before their texts are
- * brought back: a waiting job must not keep two megabytes of them. */
-static void drop_unknown(json_t *root)
+/* Unknown members that are ignored go before their texts are brought back: a waiting job must not
+ * keep two megabytes of them. */
+static void drop_unknown(json_t *root, const char *const *known)
 {
-    static const char *const known[] = {"job_id", "prompt", "max_tokens", "temperature",
-                                        "seed",   "top_p",  "top_k",      "repetition_penalty",
-                                        "stop",   "min_p"};
     const char *key;
     json_t *value;
     void *next;
@@ -146,33 +143,69 @@ static void drop_unknown(json_t *root)
     {
         bool keep = false;
 
-        for (size_t i = 0; i < sizeof known / sizeof *known; i++)
-            keep |= strcmp(key, known[i]) == 0;
+        for (const char *const *k = known; *k != NULL; k++)
+            keep |= strcmp(key, *k) == 0;
         if (!keep)
             (void)json_object_del(root, key);
     }
 }
 
-json_t *body_parse(const char *text, size_t n, BodySeed *seed, Err *err)
+/* Parses what is left of the body, and puts the rest back. */
+static json_t *parse_tree(ShortBody *s, BodySeed *seed, const BodyRules *rules, Err *err)
 {
-    ShortBody s;
-    json_t *root = NULL;
+    json_t *root = parse_short(s->text.data != NULL ? s->text.data : "", s->text.len, seed, err);
 
-    *seed = (BodySeed){.present = false};
-    if (body_shorten(&s, text, n, err) == ERR_OK) {
-        root = parse_short(s.text.data != NULL ? s.text.data : "", s.text.len, seed, err);
-        if (root == NULL && err->code == ERR_FORMAT && s.n_cut > 0) {
-            const Err inner = *err;
+    if (root == NULL && err->code == ERR_FORMAT && s->n_cut > 0) {
+        const Err inner = *err;
 
-            err_set(err, ERR_FORMAT, "%s (long texts are not counted)", inner.msg);
-        }
+        err_set(err, ERR_FORMAT, "%s (long texts are not counted)", inner.msg);
     }
-    drop_unknown(root); /* nothing, unless it is an object */
-    if (root != NULL && !body_restore(&s, root)) {
+    if (root != NULL && rules->known != NULL)
+        drop_unknown(root, rules->known); /* nothing, unless it is an object */
+    if (root != NULL && !body_restore(s, root)) {
         json_decref(root);
         root = NULL;
         err_set(err, ERR_MEMORY, "body: out of memory");
     }
-    body_short_free(&s);
     return root;
+}
+
+ErrCode body_parse(Body *b, const char *text, size_t n, const BodyRules *rules, Err *err)
+{
+    ShortBody s;
+    ErrCode code = body_shorten(&s, text, n, rules->take_lists, err);
+
+    *b = (Body){.root = NULL};
+    if (code == ERR_OK) {
+        b->root = parse_tree(&s, &b->seed, rules, err);
+        code = err->code;
+    }
+    if (b->root != NULL) {
+        b->lists = s.lists;
+        s.lists = (JsonBuf){.data = NULL};
+    }
+    body_short_free(&s);
+    return code;
+}
+
+void body_free(Body *b)
+{
+    json_decref(b->root);
+    json_buf_free(&b->lists);
+    *b = (Body){.root = NULL};
+}
+
+bool body_is_list(const json_t *value)
+{
+    return json_is_string(value) && json_string_length(value) == sizeof(BodyListMark) &&
+           json_string_value(value)[0] == BODY_LIST_MARK;
+}
+
+const int32_t *body_list(const Body *b, const json_t *value, size_t *n)
+{
+    BodyListMark list;
+
+    memcpy(&list, json_string_value(value), sizeof list);
+    *n = list.n;
+    return (const int32_t *)(const void *)b->lists.data + list.at;
 }

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 
-from harness import ROOT, TINY, Skip, Suite, Worker, body_of, check, equal, free_port, has, sanitized
+from harness import ROOT, TINY, Skip, Suite, Worker, body_of, check, equal, free_port, has, run_program, sanitized
 
 suite = Suite()
 FOLDER = os.path.join(ROOT, "deploy", "kubernetes")
@@ -230,6 +230,17 @@ def a_worker_with_these_arguments(name, port_by):
                 equal(w.get("/health")[1]["worker_id"], "pod-1")
             equal(w.request("POST", "/execute", body_of())[0], 401)
             check(not any("public address" in line for line in w.log_messages()), w.raw_log)
+
+
+@suite.test
+def every_container_runs_a_command_that_there_is():
+    known = run_program("--help")[1]
+    for name, manifest in manifests().items():
+        for container in containers(manifest):
+            command = container["args"][0]
+            if not command.startswith("-"):  # flags alone mean serve
+                has(known, "\n  %s " % command)
+                check(command in ("pull", "pack"), "%s: %s" % (name, command))
 
 
 @suite.test

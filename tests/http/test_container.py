@@ -70,7 +70,7 @@ def it_has_the_libraries_that_the_program_needs_and_no_compiler():
 def nothing_that_make_install_needs_is_left_out():
     with open(os.path.join(ROOT, ".dockerignore"), encoding="utf-8") as file:
         ignored = [line.strip() for line in file if line.strip() and not line.startswith("#")]
-    for name in ("src", "models", "scripts", "docs", "deploy", "tools", "Makefile", "VERSION", "packages.txt", "README.md"):
+    for name in ("src", "models", "scripts", "docs", "deploy", "packaging", "tools", "Makefile", "VERSION", "packages.txt", "README.md"):
         check(os.path.exists(os.path.join(ROOT, name)), name)
         check(not any(fnmatch.fnmatch(name, pattern) for pattern in ignored), name)
     has(ignored, ".git")
@@ -111,7 +111,7 @@ def build_image(folder):
         env=env)
     made = run(*store, "from", "--pull-never", "localhost/llorch-cpud", env=env).split()[-1]
     root = folder + "/image"
-    shutil.copytree(run(*store, "mount", made, env=env).strip(), root, symlinks=True)
+    run("cp", "-a", run(*store, "mount", made, env=env).strip(), root)  # devices as devices
     run(*store, "umount", made, env=env)
     return root
 
@@ -132,6 +132,7 @@ def the_image_is_built_and_its_worker_serves_as_process_1_on_a_read_only_root():
         os.chmod(root, 0o777)  # so that only the mount says no
         tried = run(*RUN, root, "sh", "-c", "id -u; echo $$; touch /x /tmp/x /usr/x 2>&1 | grep -c Read-only")
         equal(tried.split(), ["65532", "1", "3"])
+        has(run(*RUN, root, "llorch-cpud", "pull", "--help"), "usage: llorch-cpud pull")
         args = json.loads(last("CMD"))
         args[args.index("--port") + 1] = str(free_port())
         with Worker(*args[1:], model=None, wrap=[*RUN, root, "sh", "-c", 'exec llorch-cpud serve "$@"']) as w:

@@ -67,7 +67,7 @@ def managed(manager, **more):
 
 @suite.test
 def it_tells_when_it_loads_is_ready_busy_drains_and_ends():
-    with Manager() as m, Worker(stub=True, env=managed(m, STUB_LOAD_MS=1800), ready=False) as w:
+    with Manager() as m, Worker(stub=True, env=managed(m, STUB_LOAD_MS=1300), ready=False) as w:
         first = m.wait("STATUS=")
         equal(first, ["EXTEND_TIMEOUT_USEC=60000000", "STATUS=Loading shakespeare: 0 %"])
         second = m.wait("STATUS=")
@@ -76,7 +76,7 @@ def it_tells_when_it_loads_is_ready_busy_drains_and_ends():
         ready = m.wait("READY=1")
         equal(ready, ["READY=1", "STATUS=Ready: shakespeare"])
         equal(w.get("/ready")[0], 200)
-        job = w.start(prompt="tokens=20 delay=100", max_tokens=20)
+        job = w.start(prompt="tokens=15 delay=100", max_tokens=15)
         waiting = w.execute(prompt="x")
         equal(m.wait("STATUS=")[0].split(",")[0], "STATUS=Busy: shakespeare")
         w.signal(signal.SIGTERM)

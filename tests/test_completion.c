@@ -194,13 +194,13 @@ static void nothing_is_asked_for_by_default(void **state)
 {
     static const char *const bodies[] = {
         "{}",
-        "{\"prompt\":null,\"suffix\":null,\"max_tokens\":null,\"temperature\":null,\"top_p\":null,"
-        "\"n\":null,\"best_of\":null,\"stream\":null,\"stream_options\":null,\"logprobs\":null,"
-        "\"echo\":null,\"stop\":null,\"presence_penalty\":null,\"frequency_penalty\":null,"
-        "\"logit_bias\":null,\"seed\":null,\"user\":null,\"top_k\":null,\"min_p\":null,"
-        "\"repetition_penalty\":null}",
-        "{\"model\":\"stub\",\"prompt\":\"\",\"suffix\":\"\",\"stop\":[],\"logit_bias\":{},"
-        "\"top_k\":-1,\"user\":\"me\"}"};
+        ("{\"prompt\":null,\"suffix\":null,\"max_tokens\":null,\"temperature\":null,\"top_p\":null,"
+         "\"n\":null,\"best_of\":null,\"stream\":null,\"stream_options\":null,\"logprobs\":null,"
+         "\"echo\":null,\"stop\":null,\"presence_penalty\":null,\"frequency_penalty\":null,"
+         "\"logit_bias\":null,\"seed\":null,\"user\":null,\"top_k\":null,\"min_p\":null,"
+         "\"repetition_penalty\":null}"),
+        ("{\"model\":\"stub\",\"prompt\":\"\",\"suffix\":\"\",\"stop\":[],\"logit_bias\":{},"
+         "\"top_k\":-1,\"user\":\"me\"}")};
 
     (void)state;
     for (size_t i = 0; i < sizeof bodies / sizeof *bodies; i++) {

@@ -341,8 +341,9 @@ static ErrCode take_list(Scan *s, size_t begin, size_t *end)
     if (lists->len > BODY_MAX_INTEGERS * width)
         return err_set(s->err, ERR_LIMIT, "body: byte %zu: more than %d integers in lists", begin,
                        (int)BODY_MAX_INTEGERS);
-    next = behind == 0 ? s->n : skip_blanks(s, behind);
-    if (next == s->n || s->text[next] == ':') { /* a string could stand there, a list cannot */
+    next = skip_blanks(s, behind);
+    /* A string could stand before a colon, a list cannot. */
+    if (behind == 0 || (next < s->n && s->text[next] == ':')) {
         lists->len = before;
         return ERR_OK;
     }

@@ -211,11 +211,11 @@ void completion_post(Worker *w, HttpConn *conn, const HttpRequest *request)
         return;
     }
     json_buf_free(&answer);
-    if (intake_refused(w, conn, request)) {
+    if (intake_refused(w, conn, request, request->n_body)) {
         completion_request_free(&parsed);
         return;
     }
-    job = intake_push(w, conn, request, &completion_api, &first);
+    job = intake_push(w, conn, request, &completion_api, &first, request->n_body);
     completion_begin(&job->completion, &parsed, job->correlation_id);
     completion_run(&job->completion, &job->request.run);
     job->request.job_id =

@@ -11,7 +11,8 @@
 #include "worker/metrics.h"
 
 /* Why a valid job is refused now, or NULL. */
-static const char *refusal(const Worker *w, char *text, size_t size, MetricReason *reason)
+static const char *refusal(const Worker *w, size_t n_body, char *text, size_t size,
+                           MetricReason *reason)
 {
     if (w->phase == WORKER_STARTING) {
         *reason = METRIC_STARTING;
@@ -21,19 +22,21 @@ static const char *refusal(const Worker *w, char *text, size_t size, MetricReaso
         *reason = METRIC_DRAINING;
         return "the worker is shutting down";
     }
+    *reason = METRIC_QUEUE_FULL;
+    if (!job_queue_has_memory(&w->jobs, n_body))
+        return "the requests that wait are too large together";
     if (job_queue_has_room(&w->jobs))
         return NULL;
-    *reason = METRIC_QUEUE_FULL;
     snprintf(text, size, "the queue is full (%d waiting, limit %d)", w->jobs.n_waiting,
              w->options->queue_limit);
     return text;
 }
 
-bool intake_refused(Worker *w, HttpConn *conn, const HttpRequest *http)
+bool intake_refused(Worker *w, HttpConn *conn, const HttpRequest *http, size_t n_body)
 {
     char text[96];
     MetricReason reason;
-    const char *message = refusal(w, text, sizeof text, &reason);
+    const char *message = refusal(w, n_body, text, sizeof text, &reason);
     const ApiError e = {.status = 503, .message = message};
 
     if (message == NULL)
@@ -44,9 +47,9 @@ bool intake_refused(Worker *w, HttpConn *conn, const HttpRequest *http)
 }
 
 Job *intake_push(Worker *w, HttpConn *conn, const HttpRequest *http, const JobApi *api,
-                 const Request *request)
+                 const Request *request, size_t n_body)
 {
-    Job *job = job_queue_push(&w->jobs, api, request);
+    Job *job = job_queue_push(&w->jobs, api, request, n_body);
 
     job->conn = conn;
     snprintf(job->correlation_id, sizeof job->correlation_id, "%s", http->correlation_id);

@@ -5,6 +5,7 @@ import http.client
 import json
 import math
 import random
+import select
 import signal
 import socket
 import sys
@@ -646,6 +647,36 @@ def a_full_queue_and_the_end_are_503():
         equal(running.rest()[-1], "[DONE]")
         equal(worker.wait(), 0)
         waiting.close()
+
+
+def post_raw(worker, **fields):
+    """A connection on which a completion was asked for."""
+    s = socket.create_connection(("127.0.0.1", worker.port), timeout=LIMIT)
+    body = json.dumps(fields).encode()
+    s.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body) +
+              body)
+    return s
+
+
+@suite.test
+def bodies_that_wait_have_a_limit_together():
+    large = {"prompt": ["y" * 32000] * 62}
+    with Worker("--queue", "100", stub=True) as worker:
+        running = post_raw(worker, prompt="tokens=2000 delay=1", max_tokens=2000, n=8)
+        worker.wait_state("busy")
+        waiting = [post_raw(worker, **large) for _ in range(37)]  # 64 MiB are 34 of them
+        answered = select.select(waiting, [], [], LIMIT)[0]
+        check(answered, "nothing was refused")
+        answer = answered[0].recv(65536)
+        check(answer.startswith(b"HTTP/1.1 503 "), answer[:100])
+        has(answer, b"too large together")
+        small = worker.execute(prompt="x")
+        equal(small.wait_headers(), 200)  # what is small has its place
+        small.close()
+        for s in waiting + [running]:
+            s.close()
+        worker.wait_state("ready")
+        equal(len(complete(worker, **large)["choices"]), 62)
 
 
 @suite.test

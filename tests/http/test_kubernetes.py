@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The manifests in deploy/kubernetes: against the schemas that Kubernetes and Knative publish (npm packages, tests/kubernetes),
+"""The manifests in deploy/kubernetes: against the schemas that Kubernetes and Knative publish (npm packages, tests/npm/kubernetes),
 built by kustomize, their numbers against each other, and their arguments and probes on a running worker.
 """
 # Runs beside others: nothing here measures time.
@@ -13,12 +13,11 @@ import subprocess
 import sys
 import tempfile
 
+import npm_package
 from harness import ROOT, TINY, Skip, Suite, Worker, body_of, check, equal, free_port, has, run_program, sanitized
 
 suite = Suite()
 FOLDER = os.path.join(ROOT, "deploy", "kubernetes")
-SCHEMAS = os.path.join(ROOT, "tests", "kubernetes")
-INSTALLED = os.path.join(ROOT, "build", "kubernetes-schemas")
 DRAIN = 5  # seconds that a worker may take to end (contract 4)
 KEY = "a-key-of-some-length"
 
@@ -56,31 +55,8 @@ def build(overlay):
     return {m["kind"]: m for m in load(done.stdout)}
 
 
-def schemas():
-    """The folder into which npm has put the schemas."""
-    if sanitized():
-        raise Skip("checked without sanitizers")
-    for program in ("node", "npm"):
-        if not shutil.which(program):
-            raise Skip("%s is not installed" % program)
-    lock = os.path.join(SCHEMAS, "package-lock.json")
-    kept = os.path.join(INSTALLED, "package-lock.json")
-    if not (os.path.exists(kept) and open(kept, "rb").read() == open(lock, "rb").read()):
-        shutil.rmtree(INSTALLED, ignore_errors=True)
-        with tempfile.TemporaryDirectory(dir=os.path.dirname(INSTALLED)) as folder:
-            for name in ("package.json", "package-lock.json"):
-                shutil.copy(os.path.join(SCHEMAS, name), folder)
-            done = subprocess.run(["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"], cwd=folder, stdout=subprocess.PIPE,
-                                  stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, timeout=240, check=False)
-            if done.returncode != 0:
-                raise Skip("npm cannot get kubernetes-models: " + done.stdout.decode("utf-8", "replace").strip()[-200:])
-            os.rename(folder, INSTALLED)
-            os.mkdir(folder)  # for the end of the block
-    return INSTALLED
-
-
 def problems(documents):
-    done = subprocess.run(["node", os.path.join(SCHEMAS, "validate.js"), schemas()], input=json.dumps(documents).encode(),
+    done = subprocess.run(["node", npm_package.source("kubernetes", "validate.js"), npm_package.installed("kubernetes")], input=json.dumps(documents).encode(),
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
     equal((done.returncode, done.stderr.decode()), (0, ""))
     return json.loads(done.stdout)

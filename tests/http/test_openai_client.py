@@ -1,57 +1,27 @@
 #!/usr/bin/env python3
-"""OpenAI's official client for JavaScript (npm package "openai") against running workers: tests/openai/client.js.
+"""OpenAI's official client for JavaScript (npm package "openai") against running workers: tests/npm/openai/client.js.
 
 The package is installed once, by the lock file's hashes, into build/npm/. Without node, npm or the package every case is
 skipped with its name.
 """
-import hashlib
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
 
-from harness import ROOT, Skip, Suite, Worker, check, clean_environment, sanitized
+import npm_package
+from harness import Suite, Worker, check, clean_environment
 
-HERE = os.path.join(ROOT, "tests", "openai")
 KEY = "secret-of-the-test-1"
 
 suite = Suite()
 
 
-def package():
-    """The folder that has the client in its node_modules."""
-    for program in ("node", "npm"):
-        if not shutil.which(program):
-            raise Skip("%s is not installed" % program)
-    with open(os.path.join(HERE, "package-lock.json"), "rb") as file:
-        lock = file.read()
-    folder = os.path.join(ROOT, "build", "npm", hashlib.sha256(lock).hexdigest()[:16])
-    if os.path.isdir(folder):
-        return folder
-    os.makedirs(os.path.dirname(folder), exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=os.path.dirname(folder)) as making:
-        for name in ("package.json", "package-lock.json"):
-            shutil.copy(os.path.join(HERE, name), making)
-        try:
-            done = subprocess.run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=making, stdin=subprocess.DEVNULL,
-                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=120, check=False)
-        except subprocess.TimeoutExpired:
-            raise Skip("the npm package openai cannot be had: npm ci took longer than 120 s") from None
-        if done.returncode != 0:
-            raise Skip("the npm package openai cannot be had: %s" % done.stdout.decode("utf-8", "replace").strip().splitlines()[-1:])
-        os.rename(making, folder)
-        os.makedirs(making)  # for its own end
-    return folder
-
-
 def run_all():
     """Name of a case -> its error or None."""
-    if sanitized():
-        raise Skip("the npm client adds nothing under sanitizers that test_openai.py does not do")
-    folder = package()
+    folder = npm_package.installed("openai")
     with tempfile.NamedTemporaryFile("w") as keys:
         keys.write(KEY + "\n")
         keys.flush()
@@ -59,7 +29,7 @@ def run_all():
                 Worker(stub=True, env={"STUB_LOAD_MS": "3000"}, ready=False) as loading:
             bases = ["http://127.0.0.1:%d" % w.port for w in (real, stub, guarded, loading)]
             node = os.environ.get("NODE", "node")
-            done = subprocess.run([node, os.path.join(HERE, "client.js"), folder] + bases, env=clean_environment(),
+            done = subprocess.run([node, npm_package.source("openai", "client.js"), folder] + bases, env=clean_environment(),
                                   stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=120, check=False)
     check(done.returncode == 0, "client.js: status %d\n%s" % (done.returncode, done.stderr.decode("utf-8", "replace")[-2000:]))
     lines = [json.loads(line) for line in done.stdout.decode().splitlines()]
@@ -86,7 +56,7 @@ class Results:
 
 
 results = Results()
-with open(os.path.join(HERE, "client.js"), encoding="utf-8") as source:
+with open(npm_package.source("openai", "client.js"), encoding="utf-8") as source:
     for title in re.findall(r'^test\("([^"]+)"', source.read(), re.MULTILINE):
         suite.case("openai client: " + title, title)(results.of)
 

@@ -19,7 +19,8 @@ import sys
 import tempfile
 import time
 
-from harness import BIN, LIMIT, ROOT, SLOW, TINY, Skip, Suite, Worker, check, clean_environment, equal, has, run_program, sanitized
+import npm_package
+from harness import BIN, LIMIT, ROOT, SLOW, TINY, Skip, Suite, Worker, check, clean_environment, equal, has, run_program
 from hub_rig import REPO, Hub, git_sha1, tiny_files
 
 suite = Suite()
@@ -211,34 +212,12 @@ def shards_come_with_their_index():
         has(error, "model-00002-of-00002.safetensors is missing in " + home.snapshot())
 
 
-def hub_client():
-    """The folder of node_modules with Hugging Face's client for JavaScript."""
-    if sanitized():
-        raise Skip("the foreign program is tested with the build that people use")
-    if not (shutil.which("node") and shutil.which("npm")):
-        raise Skip("node and npm are not installed, so @huggingface/hub cannot be")
-    source, folder = os.path.join(ROOT, "tests", "hub_client"), os.path.join(ROOT, "build", "hub_client")
-    lock = read(os.path.join(source, "package-lock.json"))
-    done = os.path.join(folder, "installed")
-    if not os.path.exists(done) or read(done) != lock:
-        os.makedirs(folder, exist_ok=True)
-        for name in ("package.json", "package-lock.json"):
-            shutil.copy(os.path.join(source, name), folder)
-        install = subprocess.run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=folder, check=False,
-                                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=120)
-        if install.returncode != 0:
-            raise Skip("npm cannot install @huggingface/hub: " + install.stdout.decode(errors="replace").strip().split("\n")[-1])
-        with open(done, "wb") as file:
-            file.write(lock)
-    return folder
-
-
 @suite.test
 def the_client_of_hugging_face_reads_the_cache_and_is_read():
-    folder = hub_client()
+    folder = npm_package.installed("hub")
 
     def client(*args):
-        done = subprocess.run(["node", os.path.join(ROOT, "tests", "hub_client", "hub.mjs"), *args], capture_output=True, text=True,
+        done = subprocess.run(["node", npm_package.source("hub", "hub.mjs"), *args], capture_output=True, text=True,
                               env=dict(os.environ, LLORCH_HUB_CLIENT=folder), timeout=LIMIT * SLOW, check=False)
         equal((done.returncode, done.stderr), (0, ""))
         return done.stdout

@@ -1,4 +1,4 @@
-// tests/openai/client.js: the official client against running workers; started by tests/http/test_openai_client.py.
+// tests/npm/openai/client.js: the official client against running workers; started by tests/http/test_openai_client.py.
 //
 // usage: node client.js PACKAGE-FOLDER REAL STUB KEYS LOADING     (base addresses; KEYS wants the key "secret-of-the-test-1")
 // Prints one JSON object a line: {"name":..,"error":..}.

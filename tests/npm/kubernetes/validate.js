@@ -1,4 +1,4 @@
-// tests/kubernetes/validate.js: checks manifests against the schemas that Kubernetes and Knative publish, in the form in which
+// tests/npm/kubernetes/validate.js: checks manifests against the schemas that Kubernetes and Knative publish, in the form in which
 // the npm packages kubernetes-models and @kubernetes-models/knative carry them: types and required fields by their validators, and
 // fields that the schemas do not know by watching which ones the validators look at.
 //

@@ -109,7 +109,7 @@ $(BUILD)/tests/fuzz/replay.o: FILE_FLAGS := -Itests
 .PRECIOUS: $(BUILD)/tests/%.o $(BUILD)/tests/fuzz/%.o
 
 # A backend without a model for the tests of the worker; tests/http starts stub_worker where timing matters.
-$(addprefix $(BUILD)/tests/,checkpoint_00_foundation test_request test_worker_faults stub_worker): $(BUILD)/tests/stub_backend.o
+$(addprefix $(BUILD)/tests/,checkpoint_00_foundation test_request test_completion test_worker_faults stub_worker): $(BUILD)/tests/stub_backend.o
 
 # Preloaded into the real program by tests/http/test_faults.py. Sanitizers bring functions of their own, so not with them.
 FAULT_SHIM := $(if $(SAN),,$(BUILD)/tests/fault_shim.so)

@@ -17,7 +17,7 @@ enum {
     FIRST_WORD = 1000, /* below: tokens of an answer */
     MAX_WORDS = 40000,
     END_OF_TEXT = VOCAB_SIZE - 1,
-    NAME_BYTES = 12
+    NAME_BYTES = 16
 };
 
 typedef struct {

@@ -10,11 +10,29 @@
 
 /* ---- Jobs ---- */
 
-/* Every step of one job, with all filters of the sampler and a stop string; how many of its prompt
- * tokens were taken over. */
+/* Every step of a prompt's echo with scores; the steps it took. */
+static int run_echo(Backend *b, const char *prompt)
+{
+    BackendRequest r = request(prompt, 0);
+    BackendStep step = {.kind = STEP_PROMPT};
+    Err err = {0};
+    size_t n;
+    int n_steps = 0;
+
+    r.want_scores = r.score_prompt = true;
+    assert_non_null(b->ops->tokenize(b, r.prompt, true, &n));
+    assert_int_equal(b->ops->start(b, &r, &err), ERR_OK);
+    for (; step.kind != STEP_END; n_steps++)
+        assert_int_equal(b->ops->step(b, NULL, &step, &err), ERR_OK);
+    return n_steps;
+}
+
+/* Every step of one job, with scores, all filters of the sampler and a stop string; how many of its
+ * prompt tokens were taken over. */
 static int run_job(Backend *b, const char *prompt)
 {
     static Job job;
+    const SamplingBias bias = {3, -1.0f};
     BackendRequest r = request(prompt, 50);
 
     r.stops[0] = (BackendText){"never to be found", 17};
@@ -24,6 +42,11 @@ static int run_job(Backend *b, const char *prompt)
     r.sampling.top_p = 0.9f;
     r.sampling.min_p = 0.01f;
     r.sampling.repetition_penalty = 1.2f;
+    r.sampling.frequency_penalty = 0.5f;
+    r.sampling.bias = &bias;
+    r.sampling.n_bias = 1;
+    r.want_scores = true;
+    r.n_best = BACKEND_MAX_LOGPROBS;
     assert_true(b->ops->count_tokens(b, r.prompt) > 0);
     run(b, &r, &job);
     assert_true(job.n_events > 10);
@@ -39,6 +62,7 @@ static void check_jobs(const CpuBackendOptions *o)
     assert_true(run_job(b, "What news?") > 0); /* from the cache of the job before */
     assert_true(run_job(b, "What else?") > 0);
     assert_int_equal(run_job(b, "Good day."), 0);
+    assert_true(run_echo(b, "Good day.") > 3);
     while (b->ops->idle(b))
         ;
     assert_int_equal(fault_memory.n_calls, 0);

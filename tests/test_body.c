@@ -203,6 +203,24 @@ static void put_blanks(Maker *m)
         put(m, &" \0\t\0\n\0\r"[2 * below(m, 4)]);
 }
 
+/* Integers at the borders of 32 bits, and what looks like one. */
+static void put_integers(Maker *m)
+{
+    static const char *const numbers[] = {
+        "0",           "-0",  "7",   "50256", "-1", "2147483647", "-2147483648", "2147483648",
+        "-2147483649", "1.0", "1e2", "[3]",   "00", "-",          "\"4\""};
+    const uint32_t n = 1 + below(m, 5), kinds = below(m, 4) == 0 ? 15 : 7;
+
+    put(m, "[");
+    for (uint32_t i = 0; i < n; i++) {
+        put(m, i > 0 ? "," : "");
+        put_blanks(m);
+        put(m, numbers[below(m, below(m, 4) == 0 ? kinds : 7)]);
+        put_blanks(m);
+    }
+    put(m, "]");
+}
+
 static void put_value(Maker *m, int depth)
 {
     static const char *const plain[] = {"1",  "-2.5e3", "true",  "null", "0",
@@ -212,6 +230,8 @@ static void put_value(Maker *m, int depth)
     put_blanks(m);
     if (kind < 3) {
         put_string(m);
+    } else if (kind == 3 && below(m, 2) == 0) {
+        put_integers(m);
     } else if (kind == 3) {
         put(m, plain[below(m, 7 + (below(m, 10) == 0 ? 2 : 0))]);
     } else {
@@ -235,8 +255,8 @@ static void put_key(Maker *m)
                                        "\"repetition_penalt\\u0079\"",
                                        "\"\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\"",
                                        "\"\\u00e9\\u00e9\\u00e9\\u00e9\"",
-                                       "\"twenty-one characters\"",
-                                       "\"twenty-one character\\u0073\"",
+                                       "\"a key with more than forty-one characters \"",
+                                       "\"a key with more than forty-one characters\\u0020\"",
                                        "\"a long key\"",
                                        "\"\\n\"",
                                        "\"\\u000a\"",
@@ -290,12 +310,13 @@ static void any_body_is_taken_like_the_library_takes_it(void **state)
 
 static json_t *parse(const char *text, size_t n, Err *err)
 {
-    static const BodyRules rules = {.known = known};
+    static const BodyRules rules = {.known = known, .take_lists = true};
     Body b;
 
     *err = (Err){.code = ERR_OK};
     (void)!body_parse(&b, text, n, &rules, err);
-    return b.root; /* there are no lists */
+    json_buf_free(&b.lists);
+    return b.root;
 }
 
 static void long_numbers_are_refused(void **state)
@@ -374,8 +395,51 @@ static void two_megabytes_cost_little(void **state)
     assert_true(seconds_for("{\"", "key", "\":1}", true) < 8 * blanks);
     assert_true(seconds_for("{\"n\":", "1", "}", false) < 8 * blanks);
     assert_true(seconds_for("{\"prompt\":\"", "x", "", false) < 8 * blanks);
+    /* So many integers are never kept; a list that is no such list is not read again and again. */
+    assert_true(seconds_for("{\"prompt\":[", "1,", "1]}", false) < 8 * blanks);
+    assert_true(seconds_for("{\"prompt\":[", "50256,", "1]}", false) < 8 * blanks);
+    assert_true(seconds_for("{\"prompt\":[", "[1],", "[1]]}", false) < 8 * blanks);
+    assert_true(seconds_for("{\"prompt\":", "[1,", "", false) < 8 * blanks);
     assert_true(seconds_for("{\"seed\":12345678901234567890,\"x\":\"", "\\u0041", "\"}", true) <
                 8 * blanks);
+}
+
+/* A list of n ids, with this in its place n - 1. */
+static bool takes_list_of(int n, const char *last)
+{
+    static char text[BIG_BYTES];
+    static const BodyRules rules = {.take_lists = true};
+    size_t at = (size_t)snprintf(text, sizeof text, "[");
+    Err err = {.code = ERR_OK};
+    Body b;
+    bool taken;
+
+    for (int i = 0; i < n - 1; i++)
+        at += (size_t)snprintf(text + at, sizeof text - at, "%d,", i % 10);
+    at += (size_t)snprintf(text + at, sizeof text - at, "%s]", last);
+    taken = body_parse(&b, text, at, &rules, &err) == ERR_OK;
+    if (taken) {
+        size_t found;
+        const int32_t *ids = body_list(&b, b.root, &found);
+
+        assert_int_equal(found, n);
+        for (int i = 0; i < n - 1; i++)
+            assert_int_equal(ids[i], i % 10);
+    } else {
+        assert_int_equal(err.code, ERR_LIMIT);
+    }
+    body_free(&b);
+    return taken;
+}
+
+static void lists_have_a_limit(void **state)
+{
+    (void)state;
+    assert_true(takes_list_of(BODY_MAX_VALUES * 2, "7"));
+    assert_false(takes_list_of(BODY_MAX_VALUES * 2, "7.5"));
+    assert_true(takes_list_of(BODY_MAX_INTEGERS, "7"));
+    assert_false(takes_list_of(BODY_MAX_INTEGERS + 1, "7"));
+    assert_false(takes_list_of(BODY_MAX_INTEGERS + 300, "7"));
 }
 
 int main(void)
@@ -384,6 +448,7 @@ int main(void)
         cmocka_unit_test(any_body_is_taken_like_the_library_takes_it),
         cmocka_unit_test(long_numbers_are_refused),
         cmocka_unit_test(says_where_a_long_string_is_wrong),
+        cmocka_unit_test(lists_have_a_limit),
         cmocka_unit_test(two_megabytes_cost_little),
     };
 

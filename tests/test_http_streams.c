@@ -289,6 +289,51 @@ static void a_dripping_reader_is_closed(void **state)
     assert_int_equal(took, 0);
 }
 
+/* Bytes of an answer of 4 MiB that come before its end, for a reader of so many each 10 ms. */
+static size_t read_long_answer(const HttpLimits *limits, size_t n_each_time)
+{
+    enum { ANSWER_BYTES = 4 << 20 };
+    static char some[ANSWER_BYTES];
+    const uint64_t begin = clock_now_ms();
+    char *body = malloc(ANSWER_BYTES);
+    size_t n = 0;
+    ssize_t k;
+    Rig rig;
+    int fd;
+
+    assert_non_null(body);
+    memset(body, 'x', ANSWER_BYTES);
+    rig_open(&rig, limits);
+    fd = rig_client(&rig);
+    (void)rig_send(&rig, fd, RIG_STR(GET("/hold")));
+    http_respond_with(rig.held, 200, "text/plain", body, ANSWER_BYTES);
+    do {
+        rig_run_ms(&rig, 10);
+        k = recv(fd, some, n_each_time, MSG_DONTWAIT);
+        n += k > 0 ? (size_t)k : 0;
+    } while ((k > 0 || (k < 0 && errno == EAGAIN)) && n < ANSWER_BYTES &&
+             clock_now_ms() - begin < 8000);
+    assert_int_equal(rig.n_closed, 0); /* it was the connection's */
+    close(fd);
+    rig_close(&rig);
+    return n;
+}
+
+/* It would be in memory for ever: a sixteenth of what waits must go in the time. */
+static void a_long_answer_must_be_taken(void **state)
+{
+    HttpLimits limits = http_limits_default();
+    size_t n = 0;
+
+    (void)state;
+    limits.write_timeout_ms = 500;
+    limits.min_taken_bytes = 1;
+    assert_in_range(read_long_answer(&limits, 2048), 1, 3 << 20);
+    for (int i = 0; i < 3 && n < 4 << 20; i++) /* a machine that pauses for so long is no reader */
+        n = read_long_answer(&limits, 1 << 20);
+    assert_true(n >= 4 << 20); /* with the head */
+}
+
 static void a_stream_with_pauses_is_not_closed(void **state)
 {
     HttpLimits limits = small_limits();
@@ -353,6 +398,7 @@ int main(void)
         cmocka_unit_test(a_reader_that_does_not_read_blocks_and_is_closed),
         cmocka_unit_test(a_slow_reader_is_unblocked_and_gets_everything),
         cmocka_unit_test(a_dripping_reader_is_closed),
+        cmocka_unit_test(a_long_answer_must_be_taken),
         cmocka_unit_test(a_stream_with_pauses_is_not_closed),
         cmocka_unit_test(answers_nobody_reads_are_bounded),
     };

@@ -297,8 +297,8 @@ static size_t change_texts(const Change *c, const Safetensors *st, const StNewTe
                            size_t n_tensors, const size_t *sizes, char sum_text[32],
                            StNewText texts[8])
 {
-    static const char *const keys[] = {"config",    "file_types", "format",
-                                       "structure", "tokenizer",  "version"};
+    static const char *const keys[] = {"config",    "file_types", "format",      "structure",
+                                       "tokenizer", "version",    "weights_hash"};
     size_t n_texts = 0, offset = 0;
     uint64_t sum = c->wrong_sum;
 
@@ -412,6 +412,7 @@ static void damaged_files_are_refused(void **state)
          "activation_function is \"swish\""},
         {{.key = "file_types"}, ERR_FORMAT, "it does not say which types it was made from"},
         {{.key = "file_types", .text = "F16\33[2J"}, ERR_FORMAT, "it does not say which types"},
+        {{.key = "weights_hash", .text = "531a"}, ERR_FORMAT, "its hash of the weights is none"},
         {{.omit = "wte.weight"}, ERR_FORMAT, "tensor wte.weight is missing"},
         {{.omit = "h.1.mlp.c_proj.weight.scales"},
          ERR_FORMAT,

@@ -241,6 +241,16 @@ static void answer_callback(void)
     play.pool_conn = -1;
 }
 
+/* An answer that says how long it is, is so long. */
+static void check_length(const Client *c)
+{
+    const char *length = strstr(c->reply, "Content-Length: "), *body = strstr(c->reply, "\r\n\r\n");
+
+    if (length != NULL && body != NULL && length < body &&
+        strncmp(c->reply, "HTTP/1.1 200", 12) == 0 && strstr(body + 4, "HTTP/1.1") == NULL)
+        assert_int_equal(strlen(body + 4), atoi(length + 16));
+}
+
 static bool do_deed(const Deed *d)
 {
     Client *c = &play.clients[d->who];
@@ -272,6 +282,7 @@ static bool do_deed(const Deed *d)
         return false;
     if (d->act == WHOLE)
         check_job(c);
+    check_length(c);
     if (d->act == EXPECT && fault_memory.n_failed == c->n_failed_before &&
         strncmp(c->reply, d->text, strlen(d->text)) != 0)
         fail_msg("expected %s, got %s", d->text, c->reply);
@@ -301,6 +312,18 @@ static const BackendInfo *outer_info(const Backend *b)
 {
     (void)b;
     return play.inner->ops->info(play.inner);
+}
+
+static const int32_t *outer_tokenize(Backend *b, BackendText text, bool allow_special, size_t *n)
+{
+    (void)b;
+    return play.inner->ops->tokenize(play.inner, text, allow_special, n);
+}
+
+static const char *outer_token_text(const Backend *b, int id, size_t *n, bool *special)
+{
+    (void)b;
+    return play.inner->ops->token_text(play.inner, id, n, special);
 }
 
 static int outer_count_tokens(Backend *b, BackendText prompt)
@@ -380,6 +403,8 @@ static Backend *load(void *ctx, bool (*progress)(void *, double), void *progress
     }
     play.ops = (BackendOps){.info = outer_info,
                             .count_tokens = outer_count_tokens,
+                            .tokenize = outer_tokenize,
+                            .token_text = outer_token_text,
                             .start = outer_start,
                             .step = outer_step,
                             .cancel = outer_cancel,
@@ -458,6 +483,56 @@ static void every_allocation_of_a_json_text_may_fail(void **state)
          "\"seed\":12345678901234567890}")
 #define LONG_JOB                                                                                   \
     POST("/execute", "{\"job_id\":\"long\",\"prompt\":\"tokens=40 day\",\"max_tokens\":40}")
+
+/* Lists of ids, long texts, four lists that grow, kept choices. */
+#define COMPLETION(more)                                                                           \
+    POST("/v1/completions",                                                                        \
+         "{\"prompt\":[\"tokens=6 text=What|\\u20ac|\\\"news\\\" what news of the "                \
+         "day\",\"tokens=3 "                                                                       \
+         "of it\"],\"max_tokens\":6,\"logprobs\":3,\"echo\":true," more "\"stop\":[\"zzz\"],"      \
+         "\"logit_bias\":{\"5\":1,\"6\":-1}}")
+#define IDS                                                                                        \
+    POST("/v1/completions",                                                                        \
+         "{\"prompt\":[[1,2,3],[4,5]],\"max_tokens\":2,\"user\":\"somebody of a long "             \
+         "name, to be sure\"}")
+#define LONG_COMPLETION                                                                            \
+    POST("/v1/completions", "{\"prompt\":\"tokens=40 day\",\"max_tokens\":40,\"stream\":true}")
+
+/* What the APIs of others are asked for. */
+static const Deed others[] = {
+    {LOADED, 0, ""},
+    {SEND, 0, COMPLETION("\"n\":2,\"best_of\":3,")},
+    {EXPECT, 0, "HTTP/1.1 200"},
+    {SEND, 0, COMPLETION("\"stream\":true,\"stream_options\":{\"include_usage\":true},")},
+    {EXPECT, 0, "HTTP/1.1 200"},
+    {SEND, 0, IDS},
+    {EXPECT, 0, "HTTP/1.1 200"},
+    {SEND, 0, COMPLETION("\"n\":9,")},
+    {EXPECT, 0, "HTTP/1.1 400"},
+    {SEND, 0, GET("/v1/models")},
+    {EXPECT, 0, "HTTP/1.1 200"},
+    {SEND, 0, GET("/v1/models/m/n")},
+    {EXPECT, 0, "HTTP/1.1 404"},
+    {SEND, 0, POST("/tokenize", "{\"content\":\"what news \\u20ac\",\"with_pieces\":true}")},
+    {EXPECT, 0, "HTTP/1.1 200"},
+    {SEND, 0, POST("/detokenize", "{\"tokens\":[1,2,3,300]}")},
+    {EXPECT, 0, "HTTP/1.1 200"},
+    {SEND, 0, POST("/detokenize", "{\"tokens\":5}")},
+    {EXPECT, 0, "HTTP/1.1 400"},
+    {SEND, 0, LONG_COMPLETION},
+    {SEND, 1, IDS},
+    {LEAVE, 1, ""}, /* while waiting */
+    {LEAVE, 0, ""}, /* while running */
+    {CALM, 0, ""},
+    {SEND, 0, IDS},
+    {EXPECT, 0, "HTTP/1.1 200"},
+    {SEND, 0, LONG_COMPLETION},
+    {SEND, 1, COMPLETION("\"n\":2,")},
+    {TERM, 0, ""},
+    {REPLY, 1, ""},
+    {REPLY, 0, ""},
+    {0, 0, NULL},
+};
 
 static const Deed deeds[] = {
     {SEND, 0,
@@ -652,6 +727,14 @@ static void every_allocation_of_a_serving_worker_may_fail(void **state)
     fail_every(&(Plan){.deeds = deeds, .count = 1, .every = 1, .of = 13});
 }
 
+static void every_allocation_of_the_apis_of_others_may_fail(void **state)
+{
+    (void)state;
+    fail_every(&(Plan){.deeds = others, .count = 1, .every = 1, .of = 17});
+    fail_every(&(Plan){.deeds = others, .count = INT32_MAX, .every = 4, .of = 97});
+    fail_every(&(Plan){.deeds = others, .tiny = true, .count = 25, .every = 4, .of = 149});
+}
+
 static void allocations_may_fail_in_bursts(void **state)
 {
     (void)state;
@@ -689,6 +772,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_allocation_of_a_json_text_may_fail),
         cmocka_unit_test(every_allocation_of_a_serving_worker_may_fail),
+        cmocka_unit_test(every_allocation_of_the_apis_of_others_may_fail),
         cmocka_unit_test(allocations_may_fail_in_bursts),
         cmocka_unit_test(memory_may_be_gone_until_it_comes_back),
         cmocka_unit_test(every_allocation_of_a_shutdown_may_fail),

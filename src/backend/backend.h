@@ -99,8 +99,9 @@ typedef struct {
     int n_ctx;             /* the smaller of the model's context and --max-context */
     uint64_t model_bytes;  /* resident weights */
     uint64_t memory_bytes; /* model_bytes + KV cache + scratch */
-    /* 16 hex digits that name weights and configuration; NULL while they are not known yet (a
-     * packed file of an earlier version is read for them by idle). Ask info again later. */
+    /* 16 hex digits that name weights and configuration: the same weights in the same types have
+     * the same ones, from whatever kind of file. NULL when they are not known: a packed file of an
+     * earlier version does not have them, and must be written again. */
     const char *fingerprint;
 } BackendInfo;
 

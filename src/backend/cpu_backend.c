@@ -81,8 +81,10 @@ static ErrCode load_parts(CpuBackend *b, const CpuBackendOptions *o, Err *err)
     return gpt2_run_init(&b->run, &b->model, k, n_ctx, CPU_BACKEND_CHUNK, o->kv_type, err);
 }
 
-static void fill_info(CpuBackend *b, const char *name)
+static ErrCode fill_info(CpuBackend *b, const char *name, Err *err)
 {
+    const ErrCode code = fingerprint_text(&b->model, b->fingerprint, err);
+
     /* A longer name is cut: it is a label, not a path. */
     (void)snprintf(b->name, sizeof b->name, "%s", name != NULL ? name : b->model.name);
     b->info.model_name = b->name;
@@ -91,6 +93,8 @@ static void fill_info(CpuBackend *b, const char *name)
     b->info.vocab_size = tokenizer_vocab_size(b->tokenizer);
     b->info.n_ctx = b->run.cache.n_ctx;
     b->info.model_bytes = b->model.weight_bytes;
+    b->info.fingerprint = b->fingerprint[0] != '\0' ? b->fingerprint : NULL;
+    return code;
 }
 
 static void backend_free(Backend *base)
@@ -219,7 +223,8 @@ ErrCode cpu_backend_load(Backend **out, const CpuBackendOptions *o, Err *err)
     b->reuse_prefix = !o->no_prefix_cache;
     if ((code = load_parts(b, o, err)) != ERR_OK)
         goto fail;
-    fill_info(b, o->model_name);
+    if ((code = fill_info(b, o->model_name, err)) != ERR_OK)
+        goto fail;
     if ((code = init_buffers(b, err)) != ERR_OK)
         goto fail;
     b->info.memory_bytes = b->info.model_bytes + tokenizer_bytes(b->tokenizer) +

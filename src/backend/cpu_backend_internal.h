@@ -9,6 +9,7 @@
 #include "backend/stop_matcher.h"
 #include "common/arena.h"
 #include "kernels/kernels.h"
+#include "model/fingerprint.h"
 #include "model/gpt2.h"
 #include "sampling/sampler.h"
 #include "tokenizer/tokenizer.h"
@@ -40,6 +41,7 @@ typedef struct {
     Sampler *sampler;
     BackendInfo info;
     char name[GPT2_NAME_BYTES];
+    char fingerprint[FINGERPRINT_BYTES];
     Arena self;    /* holds this struct */
     Arena buffers; /* holds the sampler and what follows */
     /* [CPU_BACKEND_PROMPT_BYTES] each; count_tokens must not touch the prompt of a running job. */

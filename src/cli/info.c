@@ -9,6 +9,7 @@
 #include "common/json.h"
 #include "common/text.h"
 #include "kernels/kernels.h"
+#include "model/fingerprint.h"
 #include "model/gpt2.h"
 #include "tokenizer/pre_split.h"
 #include "tokenizer/tokenizer.h"
@@ -43,6 +44,7 @@ typedef struct {
     Tokenizer *tokenizer;
     int context;
     size_t weights_bytes, cache_bytes, work_bytes, tokenizer_bytes;
+    char fingerprint[FINGERPRINT_BYTES];
 } Info;
 
 static ErrCode parse_args(InfoArgs *a, int argc, char **argv, Err *err)
@@ -118,8 +120,12 @@ static ErrCode load(Info *info, const InfoArgs *a, Err *err)
     cli_progress_clear(&progress);
     if (code == ERR_OK)
         code = tokenizer_load(&info->tokenizer, info->model.path, err);
-    if (code == ERR_OK)
-        config_name_eos(&info->model.config, tokenizer_end_of_text(info->tokenizer));
+    if (code != ERR_OK)
+        return code;
+    config_name_eos(&info->model.config, tokenizer_end_of_text(info->tokenizer));
+    if (!info->model.has_weights_hash)
+        fingerprint_weights(&info->model);
+    code = fingerprint_text(&info->model, info->fingerprint, err);
     return code == ERR_OK ? measure(info, a->context, err) : code;
 }
 
@@ -161,6 +167,8 @@ static void add_json(JsonBuf *out, const Info *info)
     add_string(out, "file_types", m->file_types);
     json_buf_printf(out, ",");
     add_string(out, "types", m->types);
+    json_buf_printf(out, ",");
+    add_string(out, "weights_hash", info->fingerprint);
     json_buf_printf(out,
                     ",\"memory\":{\"context\":%d,\"weights_bytes\":%zu,\"kv_cache_bytes\":%zu,"
                     "\"work_bytes\":%zu,\"tokenizer_bytes\":%zu,\"total_bytes\":%zu},",
@@ -211,6 +219,7 @@ static void add_table(JsonBuf *out, const Info *info)
     json_buf_printf(out, "parameters         %zu\n", m->n_params);
     json_buf_printf(out, "types              %s in the file, %s in memory\n", m->file_types,
                     m->types);
+    json_buf_printf(out, "weights hash       %s\n", info->fingerprint);
     json_buf_printf(out, "tokenizer          %s, %d tokens, Unicode %s\n",
                     tokenizer_kind(info->tokenizer), tokenizer_vocab_size(info->tokenizer),
                     pre_split_unicode_version());

@@ -21,7 +21,10 @@ typedef struct {
 
 /* A request has about a dozen values, unknown ones aside. Two megabytes of small ones would keep
  * the loop busy for a tenth of a second. */
-enum { BODY_MAX_VALUES = 4096 };
+enum {
+    BODY_MAX_VALUES = 4096,
+    BODY_MAX_INTEGERS = 1 << 18 /* in all lists that are taken aside together */
+};
 
 typedef struct {
     const char *const

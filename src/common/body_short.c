@@ -9,13 +9,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/body.h"
 #include "common/text.h"
 
 enum {
     SHORT_VALUE = 32,  /* bytes with quotes */
-    SHORT_KEY = 20,    /* bytes decoded; the longest that is asked for has 18 */
+    SHORT_KEY = 40,    /* bytes decoded; longer than what is asked for, or is worth naming */
     SHORT_BLANKS = 16, /* ordinary indentation stays as it is, for the columns in messages */
-    MARK_BYTES = 32
+    MARK_BYTES = 32,
+    LIST_BATCH = 256 /* integers that are appended at once */
 };
 
 static const char nul_escape[] = "\\u0000";
@@ -26,6 +28,7 @@ typedef struct {
     size_t n;
     size_t kept; /* text[0..kept) has been copied or replaced */
     bool take_lists;
+    int n_lists; /* looked at */
     Err *err;
 } Scan;
 
@@ -297,35 +300,57 @@ static bool take_integer(const Scan *s, size_t *i, int32_t *value)
     return true;
 }
 
+/* Appends the integers of the list that begins at i. Returns the index behind its bracket; 0: it
+ * holds something else, or more than there may be. */
+static size_t take_integers(Scan *s, size_t i)
+{
+    JsonBuf *lists = &s->out->lists;
+    int32_t batch[LIST_BATCH];
+    int n = 0;
+
+    do {
+        i = skip_blanks(s, i + 1);
+        if (n == LIST_BATCH) {
+            json_buf_add(lists, (const char *)batch, sizeof batch);
+            n = 0;
+            if (lists->len > BODY_MAX_INTEGERS * sizeof *batch)
+                return 0;
+        }
+        if (!take_integer(s, &i, &batch[n++]))
+            return 0;
+        i = skip_blanks(s, i);
+    } while (i < s->n && s->text[i] == ',');
+    json_buf_add(lists, (const char *)batch, (size_t)n * sizeof *batch);
+    return i < s->n && s->text[i] == ']' ? i + 1 : 0;
+}
+
 /* The list that begins at i, when it holds integers and nothing else; else it is left as it is. No
  * byte is looked at twice for this: a list within it ends the try. *end: behind it. */
 static ErrCode take_list(Scan *s, size_t begin, size_t *end)
 {
     JsonBuf *lists = &s->out->lists;
-    const size_t before = lists->len;
-    size_t i = begin;
-    int32_t value;
+    const size_t before = lists->len, width = sizeof(int32_t);
+    const size_t behind = take_integers(s, begin);
+    size_t next;
 
-    do {
-        i = skip_blanks(s, i + 1);
-        if (!take_integer(s, &i, &value)) {
-            lists->len = before;
-            return ERR_OK;
-        }
-        json_buf_add(lists, (const char *)&value, sizeof value);
-        i = skip_blanks(s, i);
-    } while (i < s->n && s->text[i] == ',');
-    const size_t next = i < s->n && s->text[i] == ']' ? skip_blanks(s, i + 1) : s->n;
-    if (next == s->n || s->text[next] == ':') { /* a string could stand there, a list cannot */
+    if (lists->oom)
+        return err_set(s->err, ERR_MEMORY, "body: out of memory");
+    if (++s->n_lists > BODY_MAX_VALUES)
+        return err_set(s->err, ERR_LIMIT, "body: byte %zu: more than %d lists", begin,
+                       (int)BODY_MAX_VALUES);
+    if (lists->len > BODY_MAX_INTEGERS * width)
+        return err_set(s->err, ERR_LIMIT, "body: byte %zu: more than %d integers in lists", begin,
+                       (int)BODY_MAX_INTEGERS);
+    next = skip_blanks(s, behind);
+    /* A string could stand before a colon, a list cannot. */
+    if (behind == 0 || (next < s->n && s->text[next] == ':')) {
         lists->len = before;
         return ERR_OK;
     }
-    if (lists->oom)
-        return err_set(s->err, ERR_MEMORY, "body: out of memory");
-    *end = i + 1;
+    *end = behind;
     cut(s, begin, *end);
-    json_buf_printf(&s->out->text, "\"%s#%zx:%zx\"", nul_escape, before / sizeof value,
-                    (lists->len - before) / sizeof value);
+    json_buf_printf(&s->out->text, "\"%s#%zx:%zx\"", nul_escape, before / width,
+                    (lists->len - before) / width);
     return ERR_OK;
 }
 

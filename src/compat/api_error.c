@@ -37,8 +37,9 @@ static const char *code_of(int status)
 
 void api_error_openai(JsonBuf *out, const ApiError *e)
 {
-    /* 505 is about the request. */
-    const bool is_server = e->status >= 500 && e->status != 505;
+    /* 505 is about the request; 408 is, unless what took too long was the answer. */
+    const bool is_server =
+        (e->status >= 500 && e->status != 505) || (e->status == 408 && e->code != NULL);
 
     json_buf_printf(out, "{\"error\":{");
     add_text(out, "message", e->message);

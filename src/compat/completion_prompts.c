@@ -21,7 +21,18 @@ static void check_length(FieldReader *reader, int n_ctx, int n_tokens)
                    n_ctx, n_tokens);
 }
 
-static void check_text(FieldReader *reader, const json_t *text, Backend *backend)
+/* Whether the text is counted now: no token is shorter than a byte, and what costs more than a long
+ * prompt alone is left for later (completion_check_next). */
+static bool must_count(CompletionRequest *r, const Backend *backend, size_t n_bytes)
+{
+    if (backend == NULL || n_bytes <= (size_t)backend->ops->info(backend)->n_ctx)
+        return false;
+    r->n_text_bytes += n_bytes;
+    return r->n_text_bytes <= COMPLETION_CHECKED_BYTES;
+}
+
+static void check_text(FieldReader *reader, CompletionRequest *r, const json_t *text,
+                       Backend *backend)
 {
     const BackendText t = {.text = json_string_value(text), .n_bytes = json_string_length(text)};
     const size_t n_chars = text_utf8_count(t.text, t.n_bytes);
@@ -31,9 +42,11 @@ static void check_text(FieldReader *reader, const json_t *text, Backend *backend
                    "Invalid 'prompt': string too long. Expected a string with maximum length %d, "
                    "but got a string with length %zu instead.",
                    (int)BACKEND_MAX_PROMPT_CHARS, n_chars);
-    else if (backend != NULL && t.n_bytes > (size_t)backend->ops->info(backend)->n_ctx)
+    else if (must_count(r, backend, t.n_bytes))
         check_length(reader, backend->ops->info(backend)->n_ctx,
-                     backend->ops->count_tokens(backend, t)); /* no token is shorter than a byte */
+                     backend->ops->count_tokens(backend, t));
+    if (r->n_text_bytes <= COMPLETION_CHECKED_BYTES)
+        r->n_checked++;
 }
 
 static void check_ids(FieldReader *reader, const json_t *list, const Backend *backend)
@@ -76,7 +89,7 @@ static void read_list(FieldReader *reader, CompletionRequest *r, const json_t *l
         if (reader->status != 0)
             return;
         if (texts && field_is_text(element))
-            check_text(reader, element, backend);
+            check_text(reader, r, element, backend);
         else if (!texts && body_is_list(element))
             check_ids(reader, element, backend);
         else
@@ -138,7 +151,7 @@ void completion_read_prompts(FieldReader *reader, CompletionRequest *r, Backend 
     else if (json_is_array(v))
         read_list(reader, r, v, backend);
     else if (field_is_text(v))
-        check_text(reader, v, backend);
+        check_text(reader, r, v, backend);
     else if (v != NULL)
         field_wrong_type(reader, prompt, expected, v);
     if (reader->status == 0 && needs_end_of_text(v))
@@ -162,4 +175,20 @@ void completion_request_prompt(const CompletionRequest *r, int i, BackendRequest
         run->prompt_ids = &r->end_of_text;
         run->n_prompt_ids = 1;
     }
+}
+
+bool completion_request_check(CompletionRequest *r, Backend *backend, bool *too_long)
+{
+    BackendRequest run;
+    int n;
+
+    *too_long = false;
+    if (r->n_checked >= r->n_prompts)
+        return false;
+    completion_request_prompt(r, r->n_checked++, &run);
+    if (run.prompt_ids == NULL) {
+        n = backend->ops->count_tokens(backend, run.prompt);
+        *too_long = n < 0 || n > backend->ops->info(backend)->n_ctx;
+    }
+    return !*too_long;
 }

@@ -450,6 +450,7 @@ static bool is_stalled(HttpConn *c, uint64_t now_ms)
 
     if (pending == 0) {
         c->stall_deadline_ms = 0;
+        c->long_answer = false;
         return false;
     }
     if (c->stall_deadline_ms != 0 && taken - c->stall_taken < c->stall_needs)
@@ -457,7 +458,7 @@ static bool is_stalled(HttpConn *c, uint64_t now_ms)
     c->stall_deadline_ms = now_ms + (uint64_t)c->server->limits.write_timeout_ms;
     c->stall_taken = taken;
     c->stall_needs = c->server->limits.min_taken_bytes;
-    if (c->stall_needs < pending / STALL_SHARE)
+    if (c->long_answer && c->stall_needs < pending / STALL_SHARE)
         c->stall_needs = pending / STALL_SHARE;
     return false;
 }
@@ -518,6 +519,7 @@ void http_respond_with(HttpConn *c, int status, const char *content_type, char *
             free(body);
         check_queued(c, added);
         c->n_queued += added ? n_body : 0;
+        c->long_answer = true;
     }
     finish_answer(c);
 }

@@ -47,6 +47,7 @@ struct HttpConn {
     bool broken;   /* an answer could not be queued: out of memory */
     bool kicked;   /* server_kick was asked for */
     bool show_request_id;
+    bool long_answer; /* http_respond_with, until all of it is sent */
     void *data;
     char correlation_id[REQUEST_ID_BYTES];
 

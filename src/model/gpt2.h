@@ -27,12 +27,14 @@ typedef struct {
     Embedding embedding;
     TransformerBlock *blocks; /* [n_layers] */
     LayerNorm ln_f;
-    Linear head;         /* no bias; shares wte's panels when tied */
-    Arena block_arena;   /* owns blocks */
-    Arena arena;         /* owns the weights; empty when they are mapped */
-    Safetensors *packed; /* of a packed file: the weights lie in its mapping; else NULL */
-    size_t weight_bytes; /* of packed weights, in the arena or mapped */
-    size_t n_params;     /* a tied head counts once */
+    Linear head;           /* no bias; shares wte's panels when tied */
+    Arena block_arena;     /* owns blocks */
+    Arena arena;           /* owns the weights; empty when they are mapped */
+    Safetensors *packed;   /* of a packed file: the weights lie in its mapping; else NULL */
+    size_t weight_bytes;   /* of packed weights, in the arena or mapped */
+    size_t n_params;       /* a tied head counts once */
+    bool has_weights_hash; /* not of a packed file of an earlier version */
+    uint64_t weights_hash; /* fingerprint.h */
     char file_types[GPT2_TYPES_BYTES]; /* types of the matrices in the file: "F16", "F32+Q4_K" */
     char types[GPT2_TYPES_BYTES];      /* the same in memory: "F16", "Q4_0+Q8_0" */
     char path[4096];                   /* as given */

@@ -12,6 +12,7 @@
 #include "common/model_name.h"
 #include "common/text.h"
 #include "kernels/pack.h"
+#include "model/fingerprint.h"
 #include "model/gpt2.h"
 #include "model/gpt2_pack.h"
 #include "model/weight_source.h"
@@ -184,6 +185,7 @@ static bool load_slot(void *ctx, const WeightSlot *slot)
         return false;
     if (!(slot->matrix == NULL ? load_floats(l, slot, &t) : load_matrix(l, slot, &t)))
         return false;
+    l->m->weights_hash = fingerprint_add(l->m->weights_hash, slot);
     weight_source_drop(&l->source, slot->name);
     return true;
 }
@@ -277,8 +279,10 @@ static ErrCode load_weights(Loader *l)
     l->total = l->planned;
     if (code == ERR_OK && !weights_each(m, load_slot, l))
         code = l->err->code;
-    if (code == ERR_OK)
+    if (code == ERR_OK) {
+        m->has_weights_hash = true;
         weights_finish(m);
+    }
     arena_free(&l->room);
     return code;
 }

@@ -11,6 +11,7 @@
 #include "formats/safetensors_write.h"
 #include "kernels/matrix.h"
 #include "model/config.h"
+#include "model/fingerprint.h"
 #include "model/weights.h"
 
 #define PACK_FORMAT "llorch-packed"
@@ -226,13 +227,14 @@ static ErrCode write_file(const Plan *p, const char *path, const Gpt2 *m,
                           const Gpt2PackExtra *extra, const JsonBuf *config,
                           const Gpt2Progress *progress, Err *err)
 {
-    char structure[32];
+    char structure[32], weights_hash[FINGERPRINT_BYTES];
     const StNewText texts[] = {
         {"config", config->data, config->len},
         {"file_types", m->file_types, strlen(m->file_types)},
         {"format", PACK_FORMAT, strlen(PACK_FORMAT)},
         {"structure", structure, 16},
         {"version", PACK_VERSION, strlen(PACK_VERSION)},
+        {"weights_hash", weights_hash, sizeof weights_hash - 1},
         {extra->text_key, extra->text, extra->text != NULL ? strlen(extra->text) : 0},
     };
     const size_t n_texts = sizeof texts / sizeof texts[0] - (extra->text == NULL ? 1 : 0);
@@ -243,6 +245,7 @@ static ErrCode write_file(const Plan *p, const char *path, const Gpt2 *m,
     if (extra->text != NULL)
         sum += hash_text(extra->text, strlen(extra->text));
     (void)snprintf(structure, sizeof structure, "%016" PRIx64, sum);
+    fingerprint_write(m, weights_hash);
     code = safetensors_writer_open(&w, path, texts, n_texts, p->tensors, p->n, err);
     if (code != ERR_OK)
         return code;
@@ -263,8 +266,11 @@ ErrCode gpt2_pack_write(Gpt2 *m, const char *path, const Gpt2PackExtra *extra,
     config_json(&config, &m->config);
     if (code == ERR_OK && config.oom)
         code = err_set(err, ERR_MEMORY, "out of memory for the configuration");
-    if (code == ERR_OK)
+    if (code == ERR_OK) {
+        if (!m->has_weights_hash)
+            fingerprint_weights(m);
         code = write_file(&p, path, m, extra, &config, progress, err);
+    }
     json_buf_free(&config);
     arena_free(&p.arena);
     return code;
@@ -410,6 +416,17 @@ static bool read_file_types(Gpt2 *m)
     return true;
 }
 
+/* What pack took of the weights. It is only ever shown, but what is there must be one. */
+static ErrCode read_weights_hash(Gpt2 *m, Err *err)
+{
+    size_t n;
+    const char *text = safetensors_metadata(m->packed, "weights_hash", &n);
+
+    return text == NULL || fingerprint_read(m, text, n)
+               ? ERR_OK
+               : damaged(m, "its hash of the weights is none", err);
+}
+
 ErrCode gpt2_load_packed(Gpt2 *m, const Gpt2LoadOptions *o, Err *err)
 {
     Reader r = {.m = m, .o = o, .err = err};
@@ -428,6 +445,8 @@ ErrCode gpt2_load_packed(Gpt2 *m, const Gpt2LoadOptions *o, Err *err)
         return damaged(m, "it has no configuration", err);
     if (!read_file_types(m))
         return damaged(m, "it does not say which types it was made from", err);
+    if ((code = read_weights_hash(m, err)) != ERR_OK)
+        return code;
     if ((code = config_parse(&m->config, config, n, m->path, err)) != ERR_OK)
         return code;
     if ((code = weights_begin(m, err)) != ERR_OK)

@@ -6,7 +6,8 @@
  * "<name>.scales" F16 [n / 8, k / 32, 8]; vectors and positions as F32 in file order. "padding.N"
  * keeps each tensor at a multiple of 64 bytes. __metadata__: "format" "llorch-packed", "version",
  * "config" (as config.json has it), "file_types", "structure" (a checksum over names, types, shapes
- * and texts), and what the caller adds: the tokenizer.
+ * and texts), "weights_hash" (fingerprint.h; earlier versions did not write it), and what the
+ * caller adds: the tokenizer.
  *
  * May include: common, formats. */
 #ifndef LLORCH_MODEL_GPT2_PACK_H
@@ -35,9 +36,9 @@ typedef struct {
     const char *text_key, *text; /* one more entry of __metadata__; NULL for none */
 } Gpt2PackExtra;
 
-/* Writes m to path, whole or not at all. m is not changed; it may itself be mapped from a packed
- * file.
- * Errors: ERR_IO, ERR_MEMORY, ERR_LIMIT, ERR_CANCELLED. */
+/* Writes m to path, whole or not at all. m is not changed, but for its weights_hash when it has
+ * none yet; it may itself be mapped from a packed file. Errors: ERR_IO, ERR_MEMORY, ERR_LIMIT,
+ * ERR_CANCELLED. */
 ErrCode gpt2_pack_write(Gpt2 *m, const char *path, const Gpt2PackExtra *extra,
                         const Gpt2Progress *progress, Err *err) ERR_CHECK;
 

@@ -55,6 +55,16 @@ static void say_started(Worker *w, Job *job)
     (void)job;
 }
 
+static bool prepare(Worker *w, Job *job)
+{
+    bool too_long;
+    const bool more = completion_request_check(&job->completion.request, w->backend, &too_long);
+
+    if (too_long)
+        job_stop(job, JOB_TOO_LONG);
+    return more;
+}
+
 /* What can grow has grown: it must not do so without end. */
 static void check_size(Job *job)
 {
@@ -139,10 +149,12 @@ static int status_of(JobFailureKind kind)
     }
 }
 
-static const char *code_of(JobFailureKind kind)
+static const char *code_of(const Job *job, JobFailureKind kind)
 {
     if (kind == FAIL_CANCELLED)
         return "cancelled";
+    if (kind == FAIL_INVALID)
+        return job->stop == JOB_TOO_LARGE ? "answer_too_large" : "context_length_exceeded";
     return kind == FAIL_TIMEOUT ? "timeout" : NULL;
 }
 
@@ -158,7 +170,7 @@ static const char *headers_of(JobFailureKind kind)
 static void say_error(Worker *w, Job *job, const JobFailure *f)
 {
     const ApiError e = {
-        .status = status_of(f->kind), .message = f->message, .code = code_of(f->kind)};
+        .status = status_of(f->kind), .message = f->message, .code = code_of(job, f->kind)};
     HttpConn *conn;
 
     if (job->conn != NULL && http_stream_begun(job->conn)) {
@@ -176,6 +188,7 @@ static void say_error(Worker *w, Job *job, const JobFailure *f)
 
 static const JobApi completion_api = {.accepted = say_accepted,
                                       .started = say_started,
+                                      .prepare = prepare,
                                       .token = say_token,
                                       .next_run = next_run,
                                       .end = say_end,
@@ -196,11 +209,11 @@ void completion_post(Worker *w, HttpConn *conn, const HttpRequest *request)
         return;
     }
     json_buf_free(&answer);
-    if (intake_refused(w, conn, request)) {
+    if (intake_refused(w, conn, request, request->n_body)) {
         completion_request_free(&parsed);
         return;
     }
-    job = intake_push(w, conn, request, &completion_api, &first);
+    job = intake_push(w, conn, request, &completion_api, &first, request->n_body);
     completion_begin(&job->completion, &parsed, job->correlation_id);
     completion_run(&job->completion, &job->request.run);
     job->request.job_id =

@@ -131,10 +131,10 @@ void execute_post(Worker *w, HttpConn *conn, const HttpRequest *request)
         return;
     }
     json_buf_free(&answer);
-    if (intake_refused(w, conn, request)) {
+    if (intake_refused(w, conn, request, 0)) {
         request_free(&parsed);
         return;
     }
-    job = intake_push(w, conn, request, &execute_api, &parsed);
+    job = intake_push(w, conn, request, &execute_api, &parsed, 0);
     job->api->accepted(w, job);
 }

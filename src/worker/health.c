@@ -50,6 +50,7 @@ void health_body(const Worker *w, JsonBuf *out)
                     loaded, loaded, info != NULL ? info->memory_bytes : 0);
     add_string(out, "model", info != NULL ? info->model_name : w->options->model_name);
     add_string(out, "quant_kind", info != NULL ? info->quant_kind : NULL);
+    add_string(out, "weights_hash", info != NULL ? info->fingerprint : NULL);
     add_string(out, "tokenizer_kind", info != NULL ? info->tokenizer_kind : NULL);
     add_int(out, "vocab_size", info != NULL ? &info->vocab_size : NULL);
     add_int(out, "context_length", info != NULL ? &info->n_ctx : NULL);

@@ -9,12 +9,14 @@
 #include "worker/answer.h"
 
 /* Why a valid job is refused now, or NULL. */
-static const char *reason(const Worker *w, char *text, size_t size)
+static const char *reason(const Worker *w, size_t n_body, char *text, size_t size)
 {
     if (w->phase == WORKER_STARTING)
         return "the model is still loading";
     if (w->phase == WORKER_DRAINING)
         return "the worker is shutting down";
+    if (!job_queue_has_memory(&w->jobs, n_body))
+        return "the requests that wait are too large together";
     if (job_queue_has_room(&w->jobs))
         return NULL;
     snprintf(text, size, "the queue is full (%d waiting, limit %d)", w->jobs.n_waiting,
@@ -22,10 +24,10 @@ static const char *reason(const Worker *w, char *text, size_t size)
     return text;
 }
 
-bool intake_refused(Worker *w, HttpConn *conn, const HttpRequest *http)
+bool intake_refused(Worker *w, HttpConn *conn, const HttpRequest *http, size_t n_body)
 {
     char text[96];
-    const char *message = reason(w, text, sizeof text);
+    const char *message = reason(w, n_body, text, sizeof text);
     const ApiError e = {.status = 503, .message = message};
 
     if (message == NULL)
@@ -35,9 +37,9 @@ bool intake_refused(Worker *w, HttpConn *conn, const HttpRequest *http)
 }
 
 Job *intake_push(Worker *w, HttpConn *conn, const HttpRequest *http, const JobApi *api,
-                 const Request *request)
+                 const Request *request, size_t n_body)
 {
-    Job *job = job_queue_push(&w->jobs, api, request);
+    Job *job = job_queue_push(&w->jobs, api, request, n_body);
 
     job->conn = conn;
     snprintf(job->correlation_id, sizeof job->correlation_id, "%s", http->correlation_id);

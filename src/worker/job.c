@@ -29,12 +29,23 @@ bool job_queue_has_room(const JobQueue *q)
     return q->n_jobs < q->max_jobs;
 }
 
-Job *job_queue_push(JobQueue *q, const JobApi *api, const Request *request)
+static size_t counted(size_t n_body)
+{
+    return n_body > JOB_FREE_BYTES ? n_body - JOB_FREE_BYTES : 0;
+}
+
+bool job_queue_has_memory(const JobQueue *q, size_t n_body)
+{
+    return q->n_counted + counted(n_body) <= JOB_MAX_BODIES;
+}
+
+Job *job_queue_push(JobQueue *q, const JobApi *api, const Request *request, size_t n_body)
 {
     Job *job = q->unused;
 
     q->unused = job->next;
-    *job = (Job){.api = api, .request = *request};
+    *job = (Job){.api = api, .request = *request, .n_counted = counted(n_body)};
+    q->n_counted += job->n_counted;
     if (q->last != NULL)
         q->last->next = job;
     else
@@ -78,6 +89,7 @@ void job_queue_remove(JobQueue *q, Job *job)
     else
         unlink_waiting(q, job);
     q->n_jobs--;
+    q->n_counted -= job->n_counted;
     request_free(&job->request);
     completion_free(&job->completion);
     job->next = q->unused;

@@ -15,7 +15,11 @@
 #include "http/server.h"
 #include "worker/request.h"
 
-enum { JOB_CORRELATION_BYTES = 129 };
+enum {
+    JOB_CORRELATION_BYTES = 129,
+    JOB_FREE_BYTES = 64 * 1024,       /* of a body, which are not counted */
+    JOB_MAX_BODIES = 64 * 1024 * 1024 /* of what is kept of all bodies */
+};
 
 /* Why a job must end before it is done. The first reason stays. */
 typedef enum {
@@ -25,6 +29,7 @@ typedef enum {
     JOB_TIMED_OUT,   /* --inference-timeout-sec */
     JOB_SHUTDOWN,    /* the worker ends */
     JOB_NO_MEMORY,   /* an event could not be written */
+    JOB_TOO_LONG,    /* a prompt */
     JOB_TOO_LARGE    /* the answer, which is kept until it is whole */
 } JobStop;
 
@@ -38,8 +43,10 @@ typedef struct Job {
     Completion completion; /* owned, and empty for all other APIs; request points into it */
     JobStop stop;
     bool started_sent; /* the `started` event is out */
+    bool preparing;    /* its first run has not begun */
     char correlation_id[JOB_CORRELATION_BYTES];
     char started_at[CLOCK_ISO_BYTES];
+    size_t n_counted; /* of its body */
     uint64_t accepted_ns;
     uint64_t last_sent_ns; /* last event or comment: for the keep-alive comments */
     uint64_t started_ns;   /* the `started` moment; 0 while waiting, like everything below */
@@ -59,6 +66,7 @@ typedef struct {
     Job *first, *last; /* waiting, in order of arrival */
     Job *unused;
     int n_waiting, n_jobs, max_jobs; /* n_jobs: waiting and running */
+    size_t n_counted;                /* of all their bodies */
 } JobQueue;
 
 /* Room for one running and max_waiting waiting jobs, from the arena. job_queue_plan adds its size
@@ -66,11 +74,13 @@ typedef struct {
 bool job_queue_plan(size_t *total, int max_waiting) ERR_CHECK;
 bool job_queue_init(JobQueue *q, Arena *arena, int max_waiting) ERR_CHECK;
 
-/* Whether one more job may be accepted: the running one is not counted against the limit. */
+/* Whether one more job may be accepted: the running one is not counted against the limit.
+ * has_memory: and one of whose body so many bytes are kept. */
 bool job_queue_has_room(const JobQueue *q);
+bool job_queue_has_memory(const JobQueue *q, size_t n_body);
 
-/* Appends a job, which takes the request; has_room must be true. */
-Job *job_queue_push(JobQueue *q, const JobApi *api, const Request *request);
+/* Appends a job, which takes the request; has_room and has_memory must be true. */
+Job *job_queue_push(JobQueue *q, const JobApi *api, const Request *request, size_t n_body);
 
 /* The oldest waiting job becomes q->running (there must be one, and none running). */
 Job *job_queue_start(JobQueue *q);

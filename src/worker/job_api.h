@@ -37,6 +37,10 @@ struct JobApi {
     /* Its turn has come. */
     void (*started)(Worker *w, Job *job);
 
+    /* May be NULL. A few milliseconds of work before the first run, repeated while it returns true.
+     * It may ask the job to stop. */
+    bool (*prepare)(Worker *w, Job *job);
+
     /* A token, of the prompt (STEP_PROMPT_TOKEN) or generated; job->tokens_out is its number. */
     void (*token)(Worker *w, Job *job, const BackendStep *step);
 

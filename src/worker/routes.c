@@ -14,6 +14,7 @@
 #include "worker/execute_api.h"
 #include "worker/health.h"
 #include "worker/job.h"
+#include "worker/model_api.h"
 #include "worker/request.h"
 #include "worker/runner.h"
 #include "worker/shutdown.h"
@@ -93,6 +94,14 @@ typedef struct {
     bool has_body; /* which must be JSON: 415 */
 } Route;
 
+/* A route that ends in a slash has everything below it. */
+static bool is_at(const char *path, const char *route)
+{
+    const size_t n = strlen(route);
+
+    return strncmp(path, route, n) == 0 && (path[n] == '\0') == (route[n - 1] != '/');
+}
+
 static const Route *find_route(const Worker *w, const char *path)
 {
     static const Route routes[] = {
@@ -102,11 +111,15 @@ static const Route *find_route(const Worker *w, const char *path)
         {"/execute", HTTP_POST, execute_post, false, true},
         {"/cancel", HTTP_POST, post_cancel, false, true},
         {"/v1/completions", HTTP_POST, completion_post, false, true},
+        {"/v1/models", HTTP_GET, models_get, false, false},
+        {MODEL_API_ONE, HTTP_GET, models_get, false, false},
+        {"/tokenize", HTTP_POST, tokenize_post, false, true},
+        {"/detokenize", HTTP_POST, detokenize_post, false, true},
         {"/shutdown", HTTP_POST, post_shutdown, false, false},
     };
 
     for (size_t i = 0; i < sizeof routes / sizeof *routes; i++)
-        if (strcmp(path, routes[i].path) == 0)
+        if (is_at(path, routes[i].path))
             return routes[i].answer == post_shutdown && !w->options->enable_shutdown ? NULL
                                                                                      : &routes[i];
     return NULL;

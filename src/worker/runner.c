@@ -44,6 +44,10 @@ static JobFailure failure_of_stop(const Worker *w, JobStop why, char *text, size
         return (JobFailure){FAIL_SHUTDOWN, "worker is shutting down", false};
     case JOB_NO_MEMORY:
         return (JobFailure){FAIL_COMPUTING, "out of memory", true};
+    case JOB_TOO_LONG:
+        snprintf(text, size, "a prompt is longer than the context of %d tokens",
+                 w->backend->ops->info(w->backend)->n_ctx);
+        return (JobFailure){FAIL_INVALID, text, false};
     case JOB_TOO_LARGE:
         return (JobFailure){FAIL_INVALID,
                             "the answer is too large: ask for fewer prompts, choices or logprobs",
@@ -118,8 +122,9 @@ void runner_start(Worker *w)
     clock_iso_utc(job->started_at);
     job->api->started(w, job);
     job_log_started(job);
-    worker_service(w);          /* `started` leaves before the first long chunk of the prompt */
-    if (job->stop == JOB_GO_ON) /* else the next step ends it */
+    worker_service(w); /* `started` leaves before the first long chunk of the prompt */
+    job->preparing = job->api->prepare != NULL;
+    if (job->stop == JOB_GO_ON && !job->preparing) /* else the next step does it, or ends the job */
         start_run(w, job);
 }
 
@@ -181,6 +186,12 @@ void runner_step(Worker *w)
     Err err = {.code = ERR_OK};
     ErrCode code = ERR_OK;
 
+    if (job->stop == JOB_GO_ON && job->preparing) {
+        job->preparing = job->api->prepare(w, job);
+        if (job->stop == JOB_GO_ON && !job->preparing)
+            start_run(w, job);
+        return;
+    }
     if (job->stop == JOB_GO_ON)
         code = w->backend->ops->step(w->backend, &tap, &step, &err);
     if (w->exit_now)

@@ -75,8 +75,8 @@ def head_execute():
 
 HEALTH = {"status": "healthy", "vram_bytes": 0, "vram_bytes_used": 0, "model_loaded": True, "resident": True,
           "memory_type": "cpu", "memory_architecture": "cpu", "worker_type": "cpu", "capabilities": ["text-gen"],
-          "protocol": "sse", "model": "shakespeare", "quant_kind": "F16", "tokenizer_kind": "hf-json", "vocab_size": 1024,
-          "context_length": 256, "worker_id": "llorch-cpud-0", "state": "ready"}
+          "protocol": "sse", "model": "shakespeare", "quant_kind": "F16", "weights_hash": "531a1742d2f483aa",
+          "tokenizer_kind": "hf-json", "vocab_size": 1024, "context_length": 256, "worker_id": "llorch-cpud-0", "state": "ready"}
 
 
 def check_health_field(field):

@@ -34,6 +34,7 @@ PACKED = os.path.join(FOLDER, "shakespeare.packed")
 ENDLESS = {"prompt": "tokens=2000 delay=5", "max_tokens": 2000}
 LEFT_SECONDS = 0.1  # within which a client that left has freed its worker
 KEY = "a-key-of-this-test"
+COMPLETION = {"prompt": ["ROMEO:", "O"], "max_tokens": 8, "n": 2, "seed": 5, "logprobs": 1}
 
 
 class Fleet:
@@ -323,6 +324,12 @@ def same_bits():
               enumerate(("ROMEO:", "What light", "O", "the king and the queen " * 6))]
     with Worker() as w:
         want = [essence(w.run(**f)) for f in fields]
+        whole = json.loads(w.request("POST", "/v1/completions", COMPLETION)[2])
+    for _ in range(4):
+        status, headers, body = real().request("POST", "/v1/completions", COMPLETION)
+        body = json.loads(body)
+        equal((status, body["choices"], body["usage"]), (200, whole["choices"], whole["usage"]))
+        check(headers["x-worker"] in ("1", "2"), headers)
     streams = [real().execute(**fields[i % len(fields)]) for i in range(64)]
     counts = Counter()
     for i, s in enumerate(streams):

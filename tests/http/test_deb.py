@@ -234,12 +234,11 @@ def system():
 # --- the package ---
 
 def build(version, folder, **more):
-    """The package of the program as it was built for this test, with this version, moved to the folder; not compressed, to save time."""
+    """The package of the program as it was built for this test, with this version, in the folder; not compressed, to save time."""
     more.setdefault("DPKG_DEB_COMPRESSOR_TYPE", "none")
-    said = run("packaging/make_deb", cwd=ROOT, env=dict(os.environ, BIN=BIN, HELPERS=HELPER, VERSION=version, **more))
-    package = os.path.join(ROOT, said.strip().splitlines()[-1])
     os.makedirs(folder, exist_ok=True)
-    return shutil.move(package, os.path.join(folder, os.path.basename(package)))
+    said = run("packaging/make_deb", cwd=ROOT, env=dict(os.environ, BIN=BIN, HELPERS=HELPER, VERSION=version, DEB_DIR=folder, **more))
+    return said.strip().splitlines()[-1]
 
 
 def packages():

@@ -20,7 +20,8 @@ CONTAINERFILE = os.path.join(ROOT, "deploy", "container", "Containerfile")
 MINUTES = 60
 # As podman run --read-only --cap-drop=all --security-opt=no-new-privileges would.
 RUN = ["setpriv", "--no-new-privs", "unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c",
-       'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec chroot --userspec=65532:65532 --groups= "$0" "$@"']
+       'mount --bind "$0" "$0" && mount -t proc proc "$0/proc" && mount -o remount,bind,ro "$0" && '
+       'exec chroot --userspec=65532:65532 --groups= "$0" "$@"']
 
 
 def instructions():

@@ -184,11 +184,12 @@ _llorch_cpud_values()
 # Names as --model takes them, of the models in the Hugging Face cache.
 _llorch_cpud_hub()
 {
-    local hub=${HF_HUB_CACHE:-${HF_HOME:-${XDG_CACHE_HOME:-$HOME/.cache}/huggingface}/hub} folder name
+    local hub=${HF_HUB_CACHE:-${HUGGINGFACE_HUB_CACHE:-${HF_HOME:-${XDG_CACHE_HOME:-$HOME/.cache}/huggingface}/hub}} folder name
 
     for folder in "$hub"/models--*; do
         [[ -d $folder/snapshots ]] || continue
         name=${folder##*/models--}
+        [[ $name != *[!A-Za-z0-9._-]* ]] || continue # compgen would expand it
         printf '%s\n' "${name/--//}"
     done
 }

@@ -386,10 +386,14 @@ static double seconds_for(const char *begin, const char *unit, const char *end, 
 static void two_megabytes_cost_little(void **state)
 {
     const double blanks = seconds_for("{", " ", "}", true);
+    char lists[2 * BODY_MAX_VALUES + 1] = "";
 
     (void)state;
     if (quick())
         return;
+    for (int i = 0; i < BODY_MAX_VALUES; i++)
+        memcpy(lists + 2 * i, "[x", 3);
+    assert_true(seconds_for("", " ", lists, false) < 8 * blanks);
     assert_true(seconds_for("{\"prompt\":\"", "x", "\"}", true) < 8 * blanks);
     assert_true(seconds_for("{\"prompt\":\"", "\\u0041", "\"}", true) < 8 * blanks);
     assert_true(seconds_for("{\"", "key", "\":1}", true) < 8 * blanks);

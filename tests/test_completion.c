@@ -474,7 +474,7 @@ static void a_stream_is_this_to_the_byte(void **state)
     completion_free(&c);
 }
 
-/* The choices are handed in with these sums over two tokens each. */
+/* The choices are handed in with these sums over two tokens each; 0: without a token. */
 static void best_are(const double *sums, int n, const char *const *want)
 {
     char body[64];
@@ -488,7 +488,7 @@ static void best_are(const double *sums, int n, const char *const *want)
         const char text[] = {(char)('a' + i), '\0'};
 
         json_buf_add(&c.now.text, text, 1);
-        c.now.n_generated = 2;
+        c.now.n_generated = sums[i] < 0 ? 2 : 0;
         c.now.logprob = sums[i];
         completion_end_run(&c, backend, STOP_EOS);
         (void)completion_next(&c);
@@ -510,6 +510,9 @@ static void the_best_come_first_and_equal_ones_in_their_order(void **state)
     best_are((const double[]){-3, -1, -2, -4}, 2, (const char *const[]){"b", "c"});
     best_are((const double[]){-3, -1, -1, -1}, 3, (const char *const[]){"b", "c", "d"});
     best_are((const double[]){-1, -1, -1, -1}, 1, (const char *const[]){"a"});
+    /* The end of the text as the first token is no certainty. */
+    best_are((const double[]){0, -9, 0, -8}, 3, (const char *const[]){"d", "b", "a"});
+    best_are((const double[]){0, 0, 0, 0}, 1, (const char *const[]){"a"});
 }
 
 static void an_answer_cannot_grow_without_end(void **state)

@@ -331,7 +331,6 @@ static ErrCode take_list(Scan *s, size_t begin, size_t *end)
     JsonBuf *lists = &s->out->lists;
     const size_t before = lists->len, width = sizeof(int32_t);
     const size_t behind = take_integers(s, begin);
-    size_t next;
 
     if (lists->oom)
         return err_set(s->err, ERR_MEMORY, "body: out of memory");
@@ -341,8 +340,8 @@ static ErrCode take_list(Scan *s, size_t begin, size_t *end)
     if (lists->len > BODY_MAX_INTEGERS * width)
         return err_set(s->err, ERR_LIMIT, "body: byte %zu: more than %d integers in lists", begin,
                        (int)BODY_MAX_INTEGERS);
-    next = skip_blanks(s, behind);
     /* A string could stand before a colon, a list cannot. */
+    const size_t next = behind > 0 ? skip_blanks(s, behind) : s->n;
     if (behind == 0 || (next < s->n && s->text[next] == ':')) {
         lists->len = before;
         return ERR_OK;

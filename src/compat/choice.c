@@ -6,6 +6,7 @@
  * May include: common, backend. */
 #include "compat/choice.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "common/text.h"
@@ -148,7 +149,8 @@ void choice_add(Choice *c, const Backend *b, const BackendStep *step, bool with_
 
 double choice_mean_logprob(const Choice *c)
 {
-    return c->n_generated > 0 ? c->logprob / c->n_generated : 0;
+    /* One without tokens has none that could be likely: it comes last. */
+    return c->n_generated > 0 ? c->logprob / c->n_generated : -HUGE_VAL;
 }
 
 size_t choice_size(const Choice *c)

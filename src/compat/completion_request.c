@@ -1,5 +1,5 @@
 /* compat/completion_request.c: every member of OpenAI's schema is read, or refused; null is the
- * default wherever the schema says nullable, and for the members that others have added.
+ * default everywhere but for the model.
  *
  * May include: common, backend, sampling. */
 #include "compat/completion_request.h"

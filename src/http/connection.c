@@ -453,7 +453,7 @@ void conn_gone(HttpConn *c)
 
 bool conn_is_spare(const HttpConn *c)
 {
-    return is_receiving(c) || c->state == CONN_LINGERING;
+    return (is_receiving(c) && !c->long_answer) || c->state == CONN_LINGERING;
 }
 
 static bool is_stalled(HttpConn *c, uint64_t now_ms)
@@ -482,6 +482,8 @@ void conn_check_deadlines(HttpConn *c, uint64_t now_ms)
         conn_gone(c);
         return;
     }
+    if (c->state == CONN_IDLE && c->long_answer) /* silence begins once all of it is sent */
+        set_deadline(c, c->server->limits.idle_timeout_ms);
     if (c->deadline_ms == 0 || now_ms < c->deadline_ms)
         return;
     if (c->state == CONN_READING)

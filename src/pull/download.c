@@ -158,6 +158,42 @@ static ErrCode open_incomplete(Transfer *t, Err *err)
 
 /* --- what comes --- */
 
+/* llama.cpp and all others begin with the architecture: what is another model is refused as soon as
+ * that can be seen. */
+static bool is_other_gguf(const Transfer *t, char *arch, size_t size)
+{
+    static const char key[] = "general.architecture";
+    unsigned char head[GGUF_HEAD_BYTES];
+    const size_t at = 4 + 4 + 8 + 8, at_type = at + 8 + sizeof key - 1, at_text = at_type + 4 + 8;
+    const size_t n_name = strlen(t->f->name);
+
+    if (n_name < 5 || strcmp(t->f->name + n_name - 5, ".gguf") != 0 ||
+        pread(t->fd, head, sizeof head, 0) != (ssize_t)sizeof head ||
+        memcmp(head, "GGUF", 4) != 0 || head[at] != sizeof key - 1 ||
+        memcmp(head + at + 8, key, sizeof key - 1) != 0 || head[at_type] != 8)
+        return false;
+    const size_t n = head[at_type + 4];
+    if (n == 0 || n >= size || at_text + n > sizeof head)
+        return false;
+    memcpy(arch, head + at_text, n);
+    arch[n] = '\0';
+    return strcmp(arch, "gpt2") != 0;
+}
+
+/* Its bytes are worth nothing then, to a later run neither. */
+static bool refuse_other_gguf(Transfer *t, Err *err)
+{
+    Err unread = {.code = ERR_OK};
+    char arch[32];
+
+    if (t->have < GGUF_HEAD_BYTES || !is_other_gguf(t, arch, sizeof arch))
+        return false;
+    (void)err_set(err, ERR_UNSUPPORTED, "%s: its architecture is \"%s\", expected \"gpt2\"",
+                  t->f->name, arch);
+    (void)!shorten(t, 0, &unread);
+    return true;
+}
+
 static bool on_begin(void *ctx, const HubAnswer *a, Err *err)
 {
     Transfer *t = ctx;
@@ -187,29 +223,7 @@ static bool on_begin(void *ctx, const HubAnswer *a, Err *err)
     keep_validator(t, a->etag);
     if (t->have == 0)
         t->went_on = false;
-    return true;
-}
-
-/* llama.cpp and all others begin with the architecture: what is another model is refused as soon as
- * that can be seen. */
-static bool is_other_gguf(const Transfer *t, char *arch, size_t size)
-{
-    static const char key[] = "general.architecture";
-    unsigned char head[GGUF_HEAD_BYTES];
-    const size_t at = 4 + 4 + 8 + 8, at_type = at + 8 + sizeof key - 1, at_text = at_type + 4 + 8;
-    const size_t n_name = strlen(t->f->name);
-
-    if (n_name < 5 || strcmp(t->f->name + n_name - 5, ".gguf") != 0 ||
-        pread(t->fd, head, sizeof head, 0) != (ssize_t)sizeof head ||
-        memcmp(head, "GGUF", 4) != 0 || head[at] != sizeof key - 1 ||
-        memcmp(head + at + 8, key, sizeof key - 1) != 0 || head[at_type] != 8)
-        return false;
-    const size_t n = head[at_type + 4];
-    if (n == 0 || n >= size || at_text + n > sizeof head)
-        return false;
-    memcpy(arch, head + at_text, n);
-    arch[n] = '\0';
-    return strcmp(arch, "gpt2") != 0;
+    return !refuse_other_gguf(t, err); /* what an earlier run left */
 }
 
 static bool on_bytes(void *ctx, const void *data, size_t n, Err *err)
@@ -219,7 +233,6 @@ static bool on_bytes(void *ctx, const void *data, size_t n, Err *err)
     const uint64_t limit = limit_of(f);
     const bool was_short = t->have < GGUF_HEAD_BYTES;
     const char *bytes = data;
-    char arch[32];
 
     if (n > limit - t->have) {
         (void)err_set(err, ERR_FORMAT, "%s: more than %" PRIu64 " bytes came, %s", f->name, limit,
@@ -239,12 +252,7 @@ static bool on_bytes(void *ctx, const void *data, size_t n, Err *err)
         bytes += done;
         n -= (size_t)done;
     }
-    if (was_short && t->have >= GGUF_HEAD_BYTES && is_other_gguf(t, arch, sizeof arch)) {
-        (void)err_set(err, ERR_UNSUPPORTED, "%s: its architecture is \"%s\", expected \"gpt2\"",
-                      f->name, arch);
-        return false;
-    }
-    return true;
+    return !was_short || !refuse_other_gguf(t, err);
 }
 
 static void on_tick(void *ctx)

@@ -219,12 +219,24 @@ static bool make_headers(struct curl_slist **list, const Fetcher *f, const Fetch
     return ok;
 }
 
+/* What is asked of this machine in the clear, token included, leaves it through no proxy. */
+static bool set_proxy(CURL *c, const char *url)
+{
+    char scheme[16], host[HUB_URL_BYTES];
+
+    if (!url_part(url, CURLUPART_SCHEME, scheme, sizeof scheme) ||
+        !url_part(url, CURLUPART_HOST, host, sizeof host))
+        return false;
+    return strcmp(scheme, "http") != 0 || !is_loopback(host) ||
+           curl_easy_setopt(c, CURLOPT_PROXY, "") == CURLE_OK;
+}
+
 static bool set_options(Exchange *x, const char *url, struct curl_slist *headers, char *problem)
 {
     CURL *c = x->f->curl;
 
     curl_easy_reset(c); /* connections stay open */
-    return curl_easy_setopt(c, CURLOPT_URL, url) == CURLE_OK &&
+    return curl_easy_setopt(c, CURLOPT_URL, url) == CURLE_OK && set_proxy(c, url) &&
            curl_easy_setopt(c, CURLOPT_PROTOCOLS_STR, "http,https") == CURLE_OK &&
            curl_easy_setopt(c, CURLOPT_FOLLOWLOCATION, 0L) == CURLE_OK &&
            curl_easy_setopt(c, CURLOPT_NOBODY, x->r->head ? 1L : 0L) == CURLE_OK &&

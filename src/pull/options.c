@@ -38,9 +38,9 @@ static const char help_text[] =
     "HF_TOKEN, or a file that HF_TOKEN_PATH names (HF_HOME/token), for private and gated models;\n"
     "HF_HUB_OFFLINE=1: the cache only; HF_HUB_DOWNLOAD_TIMEOUT (10): seconds without enough "
     "bytes;\n"
-    "https_proxy, http_proxy, no_proxy; CURL_CA_BUNDLE, SSL_CERT_FILE. Exit status: 0 done, 1 "
-    "failure, 2 bad argument; after\n"
-    "Ctrl-C 130, and the next run goes on where this one stopped.\n";
+    "https_proxy, http_proxy, no_proxy; CURL_CA_BUNDLE, SSL_CERT_FILE.\n"
+    "Exit status: 0 done, 1 failure, 2 bad argument; 130, 143 or 129 after Ctrl-C, SIGTERM or\n"
+    "SIGHUP, and the next run goes on where this one stopped.\n";
 
 const char *pull_options_help(void)
 {

@@ -55,7 +55,7 @@ const GONE = {kind: 'gone', title: 'The worker does not answer.', text: 'Has it 
 function problemOf(status, message, param) {
   const said = message.replace(/^(Invalid request|Worker unhealthy|Internal error): /, '');
   if (status === 401) return {kind: 'key', title: 'An API key is needed.', text: 'Enter it above.'};
-  if (status === 503) return {kind: 'busy', title: 'The worker takes nothing now:', text: said + '. Try again in a moment.'};
+  if (status === 503 || status === 429) return {kind: 'busy', title: 'The worker takes nothing now:', text: said + '. Try again in a moment.'};
   if (status === 404) return {kind: 'other', title: 'The worker does not know this:', text: said};
   if (status >= 500) return {kind: 'other', title: 'The worker failed:', text: said};
   return {kind: 'field', title: 'The worker refuses ' + (param && FIELDS[param] ? FIELDS[param].label.toLowerCase() : 'the request') + ':', text: said};

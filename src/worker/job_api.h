@@ -2,7 +2,7 @@
  * that the job came through says so to its client. One table of functions for each API:
  * execute_api.c, completion_api.c.
  *
- * None of them is called once the client is gone but error and release, and none may start or end a
+ * None of them is called once the client is gone but error, and none may start or end a
  * job.
  *
  * May include: backend. */

@@ -23,11 +23,23 @@ static void append(char out[JOB_LOG_MODE_BYTES], const char *format, double valu
     snprintf(out + n, JOB_LOG_MODE_BYTES - n, format, value);
 }
 
+/* What changes logits, greedy or not. */
+static void append_biases(char out[JOB_LOG_MODE_BYTES], const SamplingParams *p)
+{
+    if (p->presence_penalty != 0.0f)
+        append(out, ", presence=%.2f", (double)p->presence_penalty);
+    if (p->frequency_penalty != 0.0f)
+        append(out, ", frequency=%.2f", (double)p->frequency_penalty);
+    if (p->n_bias > 0)
+        append(out, ", biases=%.0f", (double)p->n_bias);
+}
+
 void job_log_mode(char out[JOB_LOG_MODE_BYTES], const SamplingParams *p)
 {
     out[0] = '\0';
     if (p->temperature < 1e-6f) {
         append(out, "greedy", 0);
+        append_biases(out, p);
         return;
     }
     append(out, "stochastic(temp=%.2f", (double)p->temperature);
@@ -39,6 +51,7 @@ void job_log_mode(char out[JOB_LOG_MODE_BYTES], const SamplingParams *p)
         append(out, ", rep_penalty=%.2f", (double)p->repetition_penalty);
     if (p->min_p > 0.0f)
         append(out, ", min_p=%.2f", (double)p->min_p);
+    append_biases(out, p);
     append(out, ")", 0);
 }
 

@@ -199,7 +199,13 @@ static void end_run(Worker *w, Job *job, const BackendStep *step)
 {
     char detail[BACKEND_MAX_STOP_CHARS * 4 + 32];
 
-    if (job->api->next_run != NULL && job->api->next_run(w, job, step)) {
+    const bool more = job->api->next_run != NULL && job->api->next_run(w, job, step);
+
+    if (job->stop != JOB_GO_ON) { /* what it had to say found no room */
+        stop_running(w);
+        return;
+    }
+    if (more) {
         start_run(w, job);
         return;
     }

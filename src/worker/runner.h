@@ -18,7 +18,7 @@ void runner_step(Worker *w);
  * stop. */
 bool runner_paused(const Worker *w);
 
-/* Ends a waiting job (never the running one) with `started` and an error. Allowed while a step
+/* Ends a waiting job (never the running one) and tells its client. Allowed while a step
  * computes. */
 void runner_drop_waiting(Worker *w, Job *job, JobStop why);
 

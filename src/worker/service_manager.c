@@ -175,7 +175,7 @@ void service_manager_update(Worker *w)
         return;
     pending = compose(w, &msg);
     msg.beat = m->beat_ms > 0 && now - m->last_beat_ms >= m->beat_ms;
-    const bool urgent = msg.ready || msg.stopping || m->failure[0] != '\0';
+    const bool urgent = msg.ready || msg.stopping || (m->failure[0] != '\0' && msg.status);
     if (!urgent && now - m->last_status_ms < MANAGER_STATUS_MS)
         msg.status = false;
     if ((urgent || msg.beat || msg.status) && now >= m->not_before_ms) {

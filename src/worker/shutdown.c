@@ -102,6 +102,7 @@ void shutdown_fail(Worker *w, const char *why)
 {
     w->exit_code = 1;
     shutdown_drain(w, why);
+    service_manager_failed(w, why);
     w->drain_ms = clock_now_ms() - SHUTDOWN_CANCEL_MS;
     shutdown_tick(w);
 }

@@ -350,7 +350,8 @@ def it_works():
         check_order(events)
         equal(text_of(events) , want)
     finally:
-        os.kill(int(run("pgrep", "-P", str(worker.pid))), signal.SIGTERM)  # what unshare started
+        with open("/proc/%d/task/%d/children" % (worker.pid, worker.pid), encoding="ascii") as file:
+            os.kill(int(file.read()), signal.SIGTERM)  # what unshare started
         worker.stderr.close()
         equal(worker.wait(LIMIT), 0)
 

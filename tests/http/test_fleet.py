@@ -380,9 +380,11 @@ def probes_wait_for_nothing_and_take_no_slot():
 
 @suite.test
 def each_token_leaves_when_it_comes():
-    times = [e.at for e in tokens_of(two().execute(prompt="tokens=20 delay=15", max_tokens=20).collect())]
-    gaps = [b - a for a, b in zip(times, times[1:])]
-    within(sum(gap < 0.003 for gap in gaps), 0, len(gaps) // 2)  # a network that waits for more brings them in handfuls
+    def close_ones():
+        times = [e.at for e in tokens_of(two().execute(prompt="tokens=20 delay=15", max_tokens=20).collect())]
+        return sum(b - a < 0.003 for a, b in zip(times, times[1:]))
+    # A network that waits for more brings them in handfuls; so does a client that had to wait for a processor, now and then.
+    within(min(close_ones() for _ in range(3)), 0, 9)
 
 
 @suite.test

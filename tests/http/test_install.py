@@ -10,6 +10,7 @@ import hashlib
 import os
 import pty
 import re
+import runpy
 import select
 import shutil
 import signal
@@ -277,7 +278,9 @@ def what_is_installed_is_found():
     check(not os.path.exists(docs + "/docs/man"), "sources of the pages among the documents")
     for folder in os.listdir(os.path.join(ROOT, "deploy")):
         check(os.path.isdir(os.path.join(docs, "examples", "deploy", folder)), "deploy/%s is no example" % folder)
-    has(output(docs + "/examples/scripts/fleet", "--help"), "usage: ")
+    fleet = docs + "/examples/scripts/fleet"
+    has(output(fleet, "--help"), "usage: ")
+    equal([os.path.exists(path) for path in runpy.run_path(fleet)["MODELS"]], [False, True])
     if not shutil.which("man"):
         raise Skip("man is not installed")
     pages = [os.path.basename(page_of(command))[:-2] for command in ["", *commands()]]
@@ -431,11 +434,13 @@ def fixed_values_of_the_completion_are_those_of_the_program():
 @suite.test
 def models_of_the_cache_are_offered():
     with tempfile.TemporaryDirectory() as hub:
-        for name in ("models--openai-community--gpt2", "models--distilgpt2", "datasets--openai--x", "models--openai--torn"):
+        # A shared cache may hold anything; nothing of it may be run by whoever presses Tab.
+        for name in ("models--openai--$(touch expanded)", "models--openai--`touch expanded`", "models--openai-community--gpt2", "models--distilgpt2", "datasets--openai--x", "models--openai--torn"):
             os.makedirs(os.path.join(hub, name, "snapshots" if "torn" not in name else "blobs"))
         equal(complete(["llorch-cpud generate --model openai", "llorch-cpud serve --model d", "llorch-cpud pull d"],
                        env={"HF_HUB_CACHE": hub}, cwd=hub),
               [["openai-community/gpt2"], ["datasets--openai--x", "distilgpt2"], ["distilgpt2"]])
+        check(not os.path.exists(os.path.join(hub, "expanded")), "a folder's name was run")
 
 
 @suite.test

@@ -298,6 +298,12 @@ def one_gguf_file_can_be_pulled_and_found():
         status, out, error = home.run("info", "--model", REPO)
         equal((status, error), (0, ""))
         has(out, "tiny.q8")
+        for _ in range(2):  # what the first run has seen must not make the second one trust the rest
+            home.fail("other.gguf: its architecture is \"mamb\", expected \"gpt2\"", args=(REPO, "--file", "other.gguf"))
+            equal([path for path in home.tree() if path.endswith(".incomplete")], [])
+        other = home.blob("other.gguf") + ".incomplete"  # another program's
+        with open(other, "wb") as file:
+            file.write(files["other.gguf"][:100])
         home.fail("other.gguf: its architecture is \"mamb\", expected \"gpt2\"", args=(REPO, "--file", "other.gguf"))
         home.fail("has no absent.gguf", args=(REPO, "--file", "absent.gguf"))
         home.fail("no config.json", "--file NAME.gguf")
@@ -754,6 +760,18 @@ def a_cache_that_cannot_be_written_is_named():
         with open(os.path.join(path, "models--someone--tiny-gpt2"), "w", encoding="ascii"):
             pass
         home.fail("models--someone--tiny-gpt2", "Not a directory", args=(REPO, "--cache-dir", path))
+
+
+@suite.test
+def what_is_asked_of_this_machine_in_the_clear_goes_through_no_proxy():
+    with hub_and_home(hub_options={"token": TOKEN}, HF_TOKEN=TOKEN) as (hub, home), Hub({}) as proxy:
+        home.pull(env={"http_proxy": proxy.url, "all_proxy": proxy.url})
+        check_whole(hub, home)
+        equal(proxy.requests, [])
+        # Another host is reached through it, and gets no token without TLS.
+        home.fail("hub.invalid", args=(REPO, "--force", "--retries", "0"), env={"http_proxy": proxy.url, "HF_ENDPOINT": "http://hub.invalid"})
+        check(proxy.requests, "nobody asked the proxy")
+        check(not any("authorization" in {name.lower() for name in r.headers} for r in proxy.requests), "the token went to the proxy")
 
 
 @suite.test

@@ -153,6 +153,11 @@ class Debian:
         for program in ("debootstrap", "unshare", "apt-config"):
             if not shutil.which(program, path=environment()["PATH"]):
                 raise Skip("%s is not installed" % program)
+        # Where the root of the file system is no mount of its own (a chroot), no mount can be kept from others.
+        done = subprocess.run(["unshare", "--pid", "--mount", "--fork", "true"], env=environment(), stdin=subprocess.DEVNULL,
+                              capture_output=True, check=False)
+        if done.returncode != 0:
+            raise Skip("no mounts of its own here: %s" % done.stderr.decode("utf-8", "replace").strip())
         address = mirror()
         must_answer(address)
         folder = work_folder()

@@ -115,6 +115,7 @@ say last "$(grep '^event: ' /stream | tail -n 1)"
 say waited "$(cat /waited? | grep -c '^event: end')"
 say pid "$([ "$(show FIRST MainPID)" != $pid ] && echo another)"
 systemctl stop llorch-cpud.target
+for _ in $(seq 100); do [ "$(show net ActiveState)" = inactive ] && break; sleep 0.1; done
 say after "$(show FIRST ActiveState) $(show net ActiveState) $(ls /run/llorch-cpud | wc -l)"
 """
 

@@ -23,17 +23,12 @@ import harness  # noqa: E402
 PROMPT = "Once upon a time"
 
 
-def used_us(worker):
-    with open("/proc/%d/schedstat" % worker.pid, encoding="ascii") as file:
-        return int(file.read().split()[0]) / 1e3
-
-
 def cost(worker, path, body, n_tokens):
-    before = used_us(worker)
+    before = harness.scheduled_ns(worker.pid)
     status, _, answer = worker.request("POST", path, body, timeout=600)
     if status != 200:
         raise SystemExit("token_cost: %s: status %d: %s" % (path, status, answer.decode()))
-    return (used_us(worker) - before) / n_tokens
+    return (harness.scheduled_ns(worker.pid) - before) / 1e3 / n_tokens
 
 
 def start(program, model, cpu):

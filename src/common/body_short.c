@@ -248,6 +248,13 @@ static bool begins_with_nul(const char *inside, size_t n)
     return n >= sizeof nul_escape - 1 && memcmp(inside, nul_escape, sizeof nul_escape - 1) == 0;
 }
 
+static size_t run_of(const Scan *s, size_t i, bool (*belongs)(char))
+{
+    while (i < s->n && belongs(s->text[i]))
+        i++;
+    return i;
+}
+
 /* The string that begins at i. *end: behind it. */
 static ErrCode scan_string(Scan *s, size_t i, size_t *end)
 {
@@ -257,27 +264,12 @@ static ErrCode scan_string(Scan *s, size_t i, size_t *end)
     *end = find_end(s->text, s->n, i + 1, &has_escape) + 1;
     if (*end > s->n)
         return err_set(s->err, ERR_FORMAT, "body: byte %zu: a string without an end", i);
-    for (next = *end; next < s->n && is_blank(s->text[next]);)
-        next++;
+    next = run_of(s, *end, is_blank);
     is_key = next < s->n && s->text[next] == ':';
     if (is_key ? !has_escape && *end - i <= SHORT_KEY + 2
                : *end - i <= SHORT_VALUE && !begins_with_nul(s->text + i + 1, *end - i - 2))
         return ERR_OK;
     return take_string(s, i, *end, is_key);
-}
-
-static size_t run_of(const Scan *s, size_t i, bool (*belongs)(char))
-{
-    while (i < s->n && belongs(s->text[i]))
-        i++;
-    return i;
-}
-
-static size_t skip_blanks(const Scan *s, size_t i)
-{
-    while (i < s->n && is_blank(s->text[i]))
-        i++;
-    return i;
 }
 
 /* The integer at text[i], as JSON spells those of 32 bits. False: something else is there. */
@@ -309,7 +301,7 @@ static size_t take_integers(Scan *s, size_t i)
     int n = 0;
 
     do {
-        i = skip_blanks(s, i + 1);
+        i = run_of(s, i + 1, is_blank);
         if (n == LIST_BATCH) {
             json_buf_add(lists, (const char *)batch, sizeof batch);
             n = 0;
@@ -318,7 +310,7 @@ static size_t take_integers(Scan *s, size_t i)
         }
         if (!take_integer(s, &i, &batch[n++]))
             return 0;
-        i = skip_blanks(s, i);
+        i = run_of(s, i, is_blank);
     } while (i < s->n && s->text[i] == ',');
     json_buf_add(lists, (const char *)batch, (size_t)n * sizeof *batch);
     return i < s->n && s->text[i] == ']' ? i + 1 : 0;
@@ -341,7 +333,7 @@ static ErrCode take_list(Scan *s, size_t begin, size_t *end)
         return err_set(s->err, ERR_LIMIT, "body: byte %zu: more than %d integers in lists", begin,
                        (int)BODY_MAX_INTEGERS);
     /* A string could stand before a colon, a list cannot. */
-    const size_t next = behind > 0 ? skip_blanks(s, behind) : s->n;
+    const size_t next = behind > 0 ? run_of(s, behind, is_blank) : s->n;
     if (behind == 0 || (next < s->n && s->text[next] == ':')) {
         lists->len = before;
         return ERR_OK;

@@ -10,7 +10,7 @@ import sys
 import time
 
 import attack
-from harness import ROOT, SLOW, Suite, Worker, body_of, check, check_order, descriptors, equal, level, private_kib, within
+from harness import ROOT, SLOW, Suite, Worker, body_of, check, check_order, descriptors, equal, level, private_kib, scheduled_ns, within
 
 suite = Suite()
 ENDLESS = {"prompt": "tokens=2000 delay=5", "max_tokens": 2000}
@@ -73,15 +73,11 @@ for title, *arguments in (("1100 connections that say nothing: newcomers take th
 
 def cpu_per_token(worker):
     """Nanoseconds of the processor from the first token to the end: what others take of it does not count."""
-    def used():
-        with open("/proc/%d/schedstat" % worker.pid, encoding="ascii") as file:
-            return int(file.read().split()[0])
-
     stream = worker.execute(prompt="A", max_tokens=240, seed=3, temperature=0)
     stream.next_named("token")
-    before = used()
+    before = scheduled_ns(worker.pid)
     n = stream.next_named("end").data["tokens_out"]
-    spent = used() - before
+    spent = scheduled_ns(worker.pid) - before
     stream.close()
     return spent / n
 

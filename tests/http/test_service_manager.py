@@ -18,7 +18,21 @@ import test_faults
 suite = Suite()
 
 
-class Manager:
+class OwnSocket:
+    """self.socket, with a folder for its path; both are gone in the end."""
+
+    def close(self):
+        self.socket.close()
+        self.folder.cleanup()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+class Manager(OwnSocket):
     """A NOTIFY_SOCKET; datagrams as lists of their lines, in order."""
 
     def __init__(self, abstract=False):
@@ -49,16 +63,6 @@ class Manager:
     def drain(self):
         while self.next(0.001) is not None:
             pass
-
-    def close(self):
-        self.socket.close()
-        self.folder.cleanup()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.close()
 
 
 def managed(manager, **more):
@@ -251,7 +255,7 @@ def the_variables_are_not_passed_on():
         equal((flags & os.O_CLOEXEC, flags & os.O_NONBLOCK), (os.O_CLOEXEC, os.O_NONBLOCK))
 
 
-class Inherited:
+class Inherited(OwnSocket):
     """A listening socket to pass; a Unix socket's path is self.path."""
 
     def __init__(self, family=socket.AF_UNIX, kind=socket.SOCK_STREAM, listen=True, host="127.0.0.1"):
@@ -276,16 +280,6 @@ class Inherited:
         s.settimeout(LIMIT)
         s.connect(self.address)
         return s
-
-    def close(self):
-        self.socket.close()
-        self.folder.cleanup()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.close()
 
 
 def send(s, path="/health"):

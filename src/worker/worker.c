@@ -57,7 +57,8 @@ void worker_arm_tick(Worker *w)
 {
     const struct timeval interval = {.tv_sec = 0, .tv_usec = TICK_MS * 1000};
 
-    if ((w->jobs.n_jobs > 0 || w->phase == WORKER_DRAINING) && !evtimer_pending(w->tick, NULL))
+    if ((w->jobs.n_jobs > 0 || w->phase == WORKER_DRAINING || w->exit_now) &&
+        !evtimer_pending(w->tick, NULL))
         event_add(w->tick, &interval);
 }
 
@@ -285,6 +286,22 @@ static void serve(Worker *w)
     }
 }
 
+/* A start that was stopped or failed: what was answered meanwhile, the 202 of POST /shutdown above
+ * all, may not have left yet. */
+static void flush_start(Worker *w)
+{
+    const uint64_t begin_ms = clock_now_ms();
+
+    if (w->phase != WORKER_STARTING || w->server == NULL)
+        return;
+    while (w->n_signals < 2 && http_server_has_pending(w->server) &&
+           clock_now_ms() - begin_ms < SHUTDOWN_FLUSH_MS) {
+        worker_arm_tick(w);
+        if (!wait_for_work(w))
+            return;
+    }
+}
+
 static void close_all(Worker *w)
 {
     callback_free(w->callback);
@@ -322,6 +339,7 @@ int worker_run(const WorkerOptions *options)
     else
         load_and_notify(&w);
     serve(&w);
+    flush_start(&w);
     close_all(&w);
     log_line(LOG_INFO, "Worker stopped", "i:exit_code", (long long)w.exit_code, "i:log_lines_lost",
              (long long)log_dropped(), NULL);

@@ -12,7 +12,7 @@ import threading
 import time
 import urllib.request
 
-from harness import (BIN, SHAKESPEARE, SLOW, STUB, TINY, Stream, Suite, Worker, body_of, check, check_order,
+from harness import (BIN, LIMIT, SHAKESPEARE, SLOW, STUB, TINY, Stream, Suite, Worker, body_of, check, check_order,
                      check_unavailable, clean_environment, cpu_seconds, equal, free_port, run_program, tokens_of, within)
 
 suite = Suite()
@@ -727,6 +727,29 @@ def shutdown_route_loading():
     w = Worker("--enable-shutdown", stub=True, ready=False, env={"STUB_LOAD_MS": 20000})
     equal(w.request("POST", "/shutdown")[0], 202)
     equal(w.wait(), 0)
+
+
+@suite.case("stopped or failed while loading: what was answered leaves whole, but waits for no reader")
+def loading_ends_with_answers():
+    for fails, reads in ((False, True), (False, False), (True, True)):
+        load = {"STUB_LOAD_MS": 500 * SLOW, "STUB_LOAD_FAIL": "it broke"} if fails else {"STUB_LOAD_MS": 20000}
+        w = Worker("--enable-shutdown", stub=True, ready=False, env=load)
+        with socket.socket() as slow:
+            slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            slow.connect(("127.0.0.1", w.port))
+            slow.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 8)
+            time.sleep(0.2 * SLOW)  # more than the kernel takes is answered now
+            if fails:
+                w.wait_log("it broke")
+            else:
+                equal(w.request("POST", "/shutdown")[0], 202)
+            slow.settimeout(LIMIT)
+            answers = b"".join(iter(lambda: slow.recv(65536), b"")).split(b"HTTP/1.1 200 OK\r\n")[1:] if reads else []
+            check(len(answers) > 1 or not reads, len(answers))
+            for answer in answers:
+                head, _, body = answer.partition(b"\r\n\r\n")
+                equal(len(body), int(re.search(rb"Content-Length: (\d+)", head, re.IGNORECASE).group(1)))
+            equal(w.wait(), 1 if fails else 0)
 
 
 @suite.case("never exits after one job")

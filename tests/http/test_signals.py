@@ -13,8 +13,8 @@ import sys
 import tempfile
 import time
 
-from harness import (BIN, ROOT, SHAKESPEARE, SLOW, STUB, TINY, Skip, Stream, Suite, Worker, body_of, check, check_order,
-                     clean_environment, equal, free_port, has, within)
+from harness import (BIN, LIMIT, ROOT, SHAKESPEARE, SLOW, STUB, TINY, Skip, Stream, Suite, Worker, body_of, check,
+                     check_order, clean_environment, equal, free_port, has, within)
 from test_lifecycle import Background, PoolManager
 
 suite = Suite()
@@ -325,8 +325,7 @@ def emergency_exits():
     for number in (signal.SIGQUIT, signal.SIGKILL):
         w = Worker(model=TINY)
         w.signal(number)
-        equal(os.waitstatus_to_exitcode(os.waitpid(w.pid, 0)[1]), -number)
-        w.process.returncode = -number
+        equal(w.process.wait(LIMIT), -number)
         w.wait()
 
 

@@ -650,6 +650,18 @@ def a_failure_becomes_an_error_of_the_server():
 
 
 @suite.test
+def an_answer_that_becomes_too_large_is_refused():
+    worker = suite.stub()
+    fields = {"echo": True, "max_tokens": 63}
+    large = ["size=1048576 tokens=63"] + ['"' * 32768] * 15  # 63 MiB, and 64 KiB each, half of which is in the escapes
+    status, _, body = worker.request("POST", PATH, dict(fields, prompt=large))
+    equal((status, body.count(b'"index":')), (200, 16))
+    within(len(body), 63 << 20, 64 << 20)
+    # The last one takes it beyond the limit only when its choice is written.
+    has(refused(worker, 400, None, "answer_too_large", prompt=large + large[-1:], **fields), "fewer")
+
+
+@suite.test
 def a_full_queue_and_the_end_are_503():
     with Worker("--queue", "1", stub=True) as worker:
         running = Chunks(worker, prompt="tokens=100 delay=10", max_tokens=100)

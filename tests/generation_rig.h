@@ -91,6 +91,7 @@ typedef struct {
     int ids[MAX_IDS + 1];
     int n_events; /* tokens, and the one that end of text may add */
     StopReason reason;
+    int end_id; /* of the end of text, or -1 */
     char matched[STOP_MAX_BYTES];
     size_t n_matched;             /* a NUL is a character like others */
     int n_prompt_steps, n_cached; /* last: these depend on the job before, nothing else does */
@@ -128,6 +129,8 @@ static inline void run(Backend *b, const BackendRequest *r, Job *job)
         job->ids[job->n_events++] = step.id;
     }
     job->reason = step.reason;
+    job->end_id = step.id;
+    assert_true((step.id >= 0) == (step.reason == STOP_EOS));
     job->n_matched = step.n_matched;
     if (step.reason == STOP_SEQUENCE)
         memcpy(job->matched, step.matched, step.n_matched);

@@ -266,26 +266,6 @@ static void take_piece(const Stub *s, BackendStep *out)
     out->n_text = strcspn(at, "|");
 }
 
-static ErrCode end_of_tokens(Stub *s, BackendStep *out, Err *err)
-{
-    s->running = false;
-    if (strcmp(s->fail, "numeric") == 0)
-        return err_set(err, ERR_NUMERIC, "logits are not finite");
-    if (strcmp(s->fail, "memory") == 0)
-        return err_set(err, ERR_MEMORY, "no room");
-    if (strcmp(s->fail, "internal") == 0)
-        return err_set(err, ERR_INTERNAL, "the stub was told to fail");
-    *out = (BackendStep){.kind = STEP_END, .reason = STOP_MAX_TOKENS};
-    if (strcmp(s->end, "eos") == 0)
-        out->reason = STOP_EOS;
-    if (strcmp(s->end, "stop") == 0) {
-        out->reason = STOP_SEQUENCE;
-        out->matched = s->stop;
-        out->n_matched = strlen(s->stop);
-    }
-    return ERR_OK;
-}
-
 /* 1 + id mod 8 eighths of a nat; the best are the token itself and those after it, or, for an odd
  * id, those after it only. */
 static void take_scores(Stub *s, BackendStep *out)
@@ -297,6 +277,29 @@ static void take_scores(Stub *s, BackendStep *out)
         s->scores.best[i] = (BackendScore){(out->id + out->id % 2 + i) % VOCAB_SIZE,
                                            -(1 + out->id % 8) / 8.0 - (i - out->id % 2) / 16.0};
     out->scores = &s->scores;
+}
+
+static ErrCode end_of_tokens(Stub *s, BackendStep *out, Err *err)
+{
+    s->running = false;
+    if (strcmp(s->fail, "numeric") == 0)
+        return err_set(err, ERR_NUMERIC, "logits are not finite");
+    if (strcmp(s->fail, "memory") == 0)
+        return err_set(err, ERR_MEMORY, "no room");
+    if (strcmp(s->fail, "internal") == 0)
+        return err_set(err, ERR_INTERNAL, "the stub was told to fail");
+    *out = (BackendStep){.kind = STEP_END, .id = -1, .text = "", .reason = STOP_MAX_TOKENS};
+    if (strcmp(s->end, "eos") == 0) {
+        out->reason = STOP_EOS;
+        out->id = END_OF_TEXT;
+        take_scores(s, out);
+    }
+    if (strcmp(s->end, "stop") == 0) {
+        out->reason = STOP_SEQUENCE;
+        out->matched = s->stop;
+        out->n_matched = strlen(s->stop);
+    }
+    return ERR_OK;
 }
 
 static void give_prompt_token(Stub *s, BackendStep *out)

@@ -9,8 +9,8 @@
  *   deaf=MS       computing time per token without any yield
  *   cached=N      so many prompt tokens are said to have been reused
  *   idle=1        the tokens' text is the number of idle steps so far
- *   end=eos|stop  the end when the tokens run out, instead of MAX_TOKENS (stop: the request's first
- * stop) fail=start|numeric|memory|internal   after the tokens, or at the start
+ *   end=eos|stop  the end when the tokens run out, instead of MAX_TOKENS (stop: the request's first stop)
+ *   fail=start|numeric|memory|internal   after the tokens, or at the start
  *
  * A prompt has as many tokens as words: a word and the blanks before it, blanks at the end belong
  * to the last one. Their ids count up from 1000 in the order in which the stub met them; ids that

@@ -340,6 +340,28 @@ static void an_echoed_prompt_that_ends_within_a_character_ends_there(void **stat
     choice_free(&c);
 }
 
+static void the_end_of_the_text_is_a_token_without_text(void **state)
+{
+    const BackendScores likely = {.logprob = -0.25, .n_best = 1, .best = {{SPECIAL, -0.25}}};
+    Choice c = {.n_chars = 0};
+
+    (void)state;
+    add(&c, STEP_PROMPT_TOKEN, 0, "A", NULL);
+    add(&c, STEP_TOKEN, 2, "", NULL); /* is cut off, and becomes a character in the text */
+    add(&c, STEP_TOKEN, -1, "\xef\xbf\xbd", NULL);
+    add(&c, STEP_END, SPECIAL, "", &likely);
+    c.reason = STOP_EOS;
+    assert_int_equal(c.n_generated, 2);
+    assert_written(&c, "{\"text\":\"A\xef\xbf\xbd\",\"index\":0,\"logprobs\":{\"tokens\":[\"A\","
+                       "\"bytes:\\\\xe2\",\"<s>\"],\"token_logprobs\":[null,null,-0.25],"
+                       "\"top_logprobs\":[null,null,{\"<s>\":-0.25}],\"text_offset\":[0,1,2]},"
+                       "\"finish_reason\":\"stop\"}");
+    choice_free(&c);
+    add(&c, STEP_END, SPECIAL, "", &likely);
+    assert_true(choice_mean_logprob(&c) == -0.25);
+    choice_free(&c);
+}
+
 static void the_token_itself_is_always_among_the_likely_ones(void **state)
 {
     const BackendScores among = {.logprob = -0.5, .n_best = 2, .best = {{0, -0.5}, {1, -1.25}}};
@@ -420,7 +442,7 @@ static void run_completion(Completion *c, const char *body, JsonBuf *chunks)
                 json_buf_add(chunks, "\n", 1);
             }
         } while (step.kind != STEP_END);
-        completion_end_run(c, backend, step.reason);
+        completion_end_run(c, backend, &step);
         if (chunks != NULL)
             completion_chunk(c, backend, chunks);
     } while (completion_next(c));
@@ -468,8 +490,8 @@ static void a_stream_is_this_to_the_byte(void **state)
     chunks.len = 0;
     completion_usage_chunk(&c, backend, &chunks);
     assert_string_equal(chunks.data,
-                        HEAD "],\"usage\":{\"prompt_tokens\":2,\"completion_tokens\":2,\"total_"
-                             "tokens\":4,\"prompt_tokens_details\":{\"cached_tokens\":0}}}");
+                        HEAD "],\"usage\":{\"prompt_tokens\":2,\"completion_tokens\":3,\"total_"
+                             "tokens\":5,\"prompt_tokens_details\":{\"cached_tokens\":0}}}");
     json_buf_free(&chunks);
     completion_free(&c);
 }
@@ -477,6 +499,7 @@ static void a_stream_is_this_to_the_byte(void **state)
 /* The choices are handed in with these sums over two tokens each; 0: without a token. */
 static void best_are(const double *sums, int n, const char *const *want)
 {
+    const BackendStep end = {.kind = STEP_END, .id = -1};
     char body[64];
     Completion c;
     CompletionRequest request;
@@ -490,7 +513,7 @@ static void best_are(const double *sums, int n, const char *const *want)
         json_buf_add(&c.now.text, text, 1);
         c.now.n_generated = sums[i] < 0 ? 2 : 0;
         c.now.logprob = sums[i];
-        completion_end_run(&c, backend, STOP_EOS);
+        completion_end_run(&c, backend, &end);
         (void)completion_next(&c);
     }
     completion_finish(&c);
@@ -510,7 +533,7 @@ static void the_best_come_first_and_equal_ones_in_their_order(void **state)
     best_are((const double[]){-3, -1, -2, -4}, 2, (const char *const[]){"b", "c"});
     best_are((const double[]){-3, -1, -1, -1}, 3, (const char *const[]){"b", "c", "d"});
     best_are((const double[]){-1, -1, -1, -1}, 1, (const char *const[]){"a"});
-    /* The end of the text as the first token is no certainty. */
+    /* No token is no certainty. */
     best_are((const double[]){0, -9, 0, -8}, 3, (const char *const[]){"d", "b", "a"});
     best_are((const double[]){0, 0, 0, 0}, 1, (const char *const[]){"a"});
 }
@@ -623,6 +646,7 @@ int main(void)
         cmocka_unit_test(every_member_reaches_the_backend),
         cmocka_unit_test(offsets_count_whole_characters),
         cmocka_unit_test(an_echoed_prompt_that_ends_within_a_character_ends_there),
+        cmocka_unit_test(the_end_of_the_text_is_a_token_without_text),
         cmocka_unit_test(the_token_itself_is_always_among_the_likely_ones),
         cmocka_unit_test(numbers_are_written_in_their_shortest_form),
         cmocka_unit_test(an_answer_is_this_to_the_byte),

@@ -371,6 +371,7 @@ static void end_of_text(void **state)
     run(b, &r, &job);
     assert_int_equal(job.n_events, 3); /* neither sent nor counted */
     assert_int_equal(job.reason, STOP_EOS);
+    assert_int_equal(job.end_id, 399);
     assert_memory_equal(job.text, whole.text, job.n_text);
     assert_int_equal(job.n_text, whole.ends[2]);
 

@@ -6,6 +6,7 @@
 
 #include "eval/perplexity.h"
 #include "model/gpt2.h"
+#include "model_copy_rig.h"
 #include "quick.h"
 #include "sampling/likelihood.h"
 
@@ -18,6 +19,7 @@ typedef struct {
     size_t n_echo;
     int prompt_ids[MAX_SCORED], n_prompt;
     BackendScores prompt_scores[MAX_SCORED], scores[MAX_SCORED]; /* [0] of the prompt: none */
+    BackendScores end_scores;                                    /* of an end of text */
     int n_yields;                                                /* in steps of the echo */
 } Scored;
 
@@ -77,9 +79,12 @@ static void run_scored(Backend *b, const BackendRequest *r, Scored *s)
         else if (step.kind == STEP_TOKEN)
             take_token(s, r, &step);
         else
-            assert_null(step.scores);
+            assert_true((step.scores != NULL) == (r->want_scores && step.reason == STOP_EOS));
     }
+    if (step.scores != NULL)
+        s->end_scores = *step.scores;
     s->job.reason = step.reason;
+    s->job.end_id = step.id;
     s->job.n_matched = step.n_matched;
     if (step.reason == STOP_SEQUENCE)
         memcpy(s->job.matched, step.matched, step.n_matched);
@@ -390,6 +395,34 @@ static void an_echo_can_be_stopped_anywhere(void **state)
     b->ops->free(b);
 }
 
+/* With held text, too, which goes out in a step of its own before. */
+static void an_end_of_text_has_the_scores_of_its_position(void **state)
+{
+    static Scored whole, ended;
+    char dir[64];
+    Backend *b = load(TINY, NULL);
+    BackendRequest r =
+        scored(request("Hello. It's 7 o'clock, my lord;\n  what news?", 20), 3, true);
+
+    (void)state;
+    run_scored(b, &r, &whole);
+    assert_int_equal(whole.job.ids[3], 399);
+    b->ops->free(b);
+    make_dir(dir);
+    write_file(dir, "generation_config.json", "{\"eos_token_id\": 399}");
+    b = load(dir, NULL);
+    for (int n_stops = 0; n_stops < 2; n_stops++) {
+        r.stops[0] = (BackendText){" o\x01", 3};
+        r.n_stops = n_stops;
+        run_scored(b, &r, &ended);
+        assert_int_equal(ended.job.n_events, 3 + n_stops);
+        assert_int_equal(ended.job.end_id, 399);
+        assert_memory_equal(&ended.end_scores, &whole.scores[3], sizeof whole.scores[3]);
+    }
+    b->ops->free(b);
+    remove_dir(dir);
+}
+
 /* One product of many rows would keep a probe waiting. */
 static void scoring_yields_within_its_products(void **state)
 {
@@ -607,6 +640,7 @@ int main(void)
         cmocka_unit_test(scores_and_echo_change_no_token),
         cmocka_unit_test(the_cache_is_good_afterwards),
         cmocka_unit_test(an_echo_can_be_stopped_anywhere),
+        cmocka_unit_test(an_end_of_text_has_the_scores_of_its_position),
         cmocka_unit_test(scoring_yields_within_its_products),
         cmocka_unit_test(an_echo_is_the_prompt),
         cmocka_unit_test(an_echo_of_ids_spells_out_all_of_them),

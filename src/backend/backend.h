@@ -66,7 +66,7 @@ typedef struct {
 typedef enum {
     STEP_PROMPT,      /* a chunk of the prompt was computed; nothing to send */
     STEP_TOKEN,       /* one token: id, text, scores */
-    STEP_END,         /* the job is over: reason, matched */
+    STEP_END,         /* the job is over: reason, matched; id and scores of an end of text */
     STEP_PROMPT_TOKEN /* the next token of the prompt (score_prompt): id, text, scores. All come, in
                          order, before the first STEP_TOKEN or the STEP_END; a STEP_PROMPT may
                          come before, between and behind them */
@@ -74,15 +74,15 @@ typedef enum {
 
 typedef struct {
     StepKind kind;
-    int id;           /* STEP_TOKEN: the token; -1 for held text that an end of text released */
+    int id;           /* STEP_TOKEN: the token; -1 for held text that an end of text released.
+                         STEP_END: the end of text that the model chose, or -1 */
     const char *text; /* STEP_TOKEN: valid UTF-8, may be empty; valid until the next call.
                          STEP_PROMPT_TOKEN: likewise, and all of them together are the prompt's
                          text, special tokens spelled out; what is no UTF-8 in it becomes U+FFFD.
                          The bytes of a single token: token_text */
     size_t n_text;
-    /* NULL without want_scores, for the prompt's first token, which nothing precedes, and for held
-     * text. Valid until the next call. The end of text that the model chose has none: it is no
-     * token of the answer, neither sent nor counted. */
+    /* NULL without want_scores, for the prompt's first token, which nothing precedes, for held
+     * text, and for an end that is no token. Valid until the next call. */
     const BackendScores *scores;
     StopReason reason; /* STEP_END */
     const char

@@ -267,8 +267,9 @@ static const char *token_text(const CpuBackend *b, int id, size_t *n)
     return bytes;
 }
 
-/* End of text: it is neither sent nor counted; held text goes out first, as one more event. */
-static void end_with_eos(CpuBackend *b, BackendStep *out)
+/* End of text: no token of the text, so the last step tells of it; held text goes out first, as one
+ * more event. */
+static void end_with_eos(CpuBackend *b, int id, BackendStep *out)
 {
     const size_t n_tail = utf8_stream_flush(&b->utf8, b->decoded);
     size_t n = stop_matcher_push(&b->stops, b->decoded, n_tail, b->text);
@@ -278,6 +279,7 @@ static void end_with_eos(CpuBackend *b, BackendStep *out)
     n += stop_matcher_flush(&b->stops, b->text + n);
     b->phase = PHASE_ENDING;
     b->reason = STOP_EOS;
+    b->last_id = id;
     if (n > 0)
         *out = (BackendStep){.kind = STEP_TOKEN, .id = -1, .text = b->text, .n_text = n};
 }
@@ -317,20 +319,26 @@ static ErrCode step_token(CpuBackend *b, const Tap *tap, BackendStep *out, Err *
     /* Only the tokenizer's part of the row: the padding behind it is never chosen. */
     if ((code = sampler_next(b->sampler, b->run.logits, &id, err)) != ERR_OK)
         return code;
+    if (b->want_scores)
+        code = scores_of_row(&b->scores, b->run.logits, b->info.vocab_size, b->n_best, id, err);
+    if (code != ERR_OK)
+        return code;
     if (is_end_of_text(b, id)) {
-        end_with_eos(b, out);
+        end_with_eos(b, id, out);
         return ERR_OK;
     }
     give_token(b, id, out);
-    if (!b->want_scores)
-        return ERR_OK;
-    out->scores = &b->scores;
-    return scores_of_row(&b->scores, b->run.logits, b->info.vocab_size, b->n_best, id, err);
+    out->scores = b->want_scores ? &b->scores : NULL;
+    return ERR_OK;
 }
 
 static void step_end(CpuBackend *b, BackendStep *out)
 {
-    *out = (BackendStep){.kind = STEP_END, .id = -1, .reason = b->reason};
+    *out = (BackendStep){.kind = STEP_END, .id = -1, .text = "", .reason = b->reason};
+    if (b->reason == STOP_EOS) {
+        out->id = b->last_id;
+        out->scores = b->want_scores ? &b->scores : NULL;
+    }
     if (b->reason == STOP_SEQUENCE) {
         out->matched = b->stops.stops[b->stops.matched].text;
         out->n_matched = b->stops.stops[b->stops.matched].n_bytes;

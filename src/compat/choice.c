@@ -126,14 +126,14 @@ static void list_token(Choice *c, const Backend *b, const BackendStep *step)
 
 void choice_add(Choice *c, const Backend *b, const BackendStep *step, bool with_logprobs)
 {
-    const bool generated = step->kind == STEP_TOKEN;
+    const bool generated = step->kind != STEP_PROMPT_TOKEN;
     bool special = false;
     size_t n = 0;
 
     json_buf_add(&c->text, step->text, step->n_text);
     if (step->id < 0) /* held text, which an end of text released */
         return;
-    if (generated && !c->has_generated)
+    if ((generated && !c->has_generated) || step->kind == STEP_END)
         count_end(c);
     c->has_generated = generated;
     c->n_generated += generated;

@@ -30,7 +30,8 @@ typedef struct {
 void choice_count_text(Choice *c, BackendText text);
 void choice_count_ids(Choice *c, const Backend *b, const int32_t *ids, size_t n);
 
-/* A token of the prompt or a generated one. with_logprobs: it is listed too. */
+/* A token of the prompt or a generated one, or the end of text that the model chose (STEP_END with
+ * an id): a token like others, which has no text. with_logprobs: it is listed too. */
 void choice_add(Choice *c, const Backend *b, const BackendStep *step, bool with_logprobs);
 
 /* Of one token, on average; what best_of compares. */

@@ -102,9 +102,13 @@ static void write_best(Completion *c, const Backend *b)
         choice_free(&c->kept[k]);
 }
 
-void completion_end_run(Completion *c, const Backend *b, StopReason reason)
+void completion_end_run(Completion *c, const Backend *b, const BackendStep *end)
 {
-    c->now.reason = reason;
+    /* Evaluations ask for one token behind the text that they score, and drop it: it must be there,
+     * whatever it is. */
+    if (end->id >= 0)
+        completion_add(c, b, end);
+    c->now.reason = end->reason;
     c->completion_tokens += c->now.n_generated;
     if (c->choice == 0) {
         c->prompt_tokens += b->ops->n_prompt_tokens(b);

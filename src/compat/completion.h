@@ -41,8 +41,8 @@ void completion_run(const Completion *c, BackendRequest *run);
 /* One of the backend's tokens. */
 void completion_add(Completion *c, const Backend *b, const BackendStep *step);
 
-/* The run is over. */
-void completion_end_run(Completion *c, const Backend *b, StopReason reason);
+/* The run is over: end is its STEP_END. */
+void completion_end_run(Completion *c, const Backend *b, const BackendStep *end);
 
 /* Goes on to the next run; false: there is none. */
 bool completion_next(Completion *c);

@@ -160,6 +160,7 @@ async function complete(settings) {
   const counts = {tokens: 0, begin: performance.now(), first: 0, last: 0, finish: 'stopped', usage: null};
   const fields = [...codeFields(given + text, settings), ['stream', 'true'], ['stream_options', '{"include_usage":true}'], ['logprobs', '5']];
   let problem;
+  settleOutput();
   show('empty', false);
   show('output', true);
   showProblem(null);

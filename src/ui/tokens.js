@@ -113,6 +113,17 @@ function cutOutput(i) {
   for (const token of tokens.slice(-4)) decoder.decode(wordBytes(token.word), {stream: true});
 }
 
+// Before more is asked for: what stands for text that was not sent (of a stop string, an end of text, a stop in the middle of a
+// character) goes, and the next token begins where the text ends.
+function settleOutput() {
+  if (tokens.length && tokens.at(-1).to > text.length) hideWhy();
+  while (tokens.length && tokens.at(-1).to > text.length && tokens.at(-1).from >= text.length) tokens.pop().node.remove();
+  if (tokens.length) tokens.at(-1).to = text.length;
+  drawn = Math.min(drawn, tokens.length);
+  reach = text.length;
+  decoder = new TextDecoder();
+}
+
 // --- the panel with the alternatives ---
 
 function candidates(token) {

@@ -86,7 +86,7 @@ static bool next_run(Worker *w, Job *job, const BackendStep *end)
 {
     Completion *c = &job->completion;
 
-    completion_end_run(c, w->backend, end->reason);
+    completion_end_run(c, w->backend, end);
     if (is_stream(job))
         send_chunk(w, job); /* the one with the reason */
     check_size(job);

@@ -177,16 +177,21 @@ static void check_against_library(const CompletionRequest *r, const char *body, 
 
 /* --- the answer --- */
 
+static BackendScores scores_of(const Completion *c, unsigned variant)
+{
+    return (BackendScores){.logprob = -1.0 / (1 + variant % 7),
+                           .n_best = c->request.run.n_best,
+                           .best = {{(int32_t)(variant % N_VOCAB), -0.01},
+                                    {(int32_t)((variant + 1) % N_VOCAB), -4.5},
+                                    {(int32_t)((variant + 2) % N_VOCAB), -5},
+                                    {(int32_t)((variant + 3) % N_VOCAB), -6},
+                                    {(int32_t)((variant + 4) % N_VOCAB), -7}}};
+}
+
 static void give(Completion *c, StepKind kind, int id, unsigned variant)
 {
     static const char *const texts[] = {"", "x", "\xc3\xa9", "\n\""};
-    const BackendScores scores = {.logprob = -1.0 / (1 + variant % 7),
-                                  .n_best = c->request.run.n_best,
-                                  .best = {{(int32_t)(variant % N_VOCAB), -0.01},
-                                           {(int32_t)((variant + 1) % N_VOCAB), -4.5},
-                                           {(int32_t)((variant + 2) % N_VOCAB), -5},
-                                           {(int32_t)((variant + 3) % N_VOCAB), -6},
-                                           {(int32_t)((variant + 4) % N_VOCAB), -7}}};
+    const BackendScores scores = scores_of(c, variant);
     const char *text = texts[variant % 4];
     const BackendStep step = {.kind = kind,
                               .id = id,
@@ -195,6 +200,19 @@ static void give(Completion *c, StepKind kind, int id, unsigned variant)
                               .scores = c->request.run.want_scores && id >= 0 ? &scores : NULL};
 
     completion_add(c, &bytes_backend, &step);
+}
+
+static void end_run(Completion *c, unsigned variant)
+{
+    const BackendScores scores = scores_of(c, variant);
+    const StopReason reason = (StopReason)(STOP_MAX_TOKENS + variant % 3);
+    const BackendStep step = {.kind = STEP_END,
+                              .id = reason == STOP_EOS ? END_OF_TEXT : -1,
+                              .scores =
+                                  c->request.run.want_scores && reason == STOP_EOS ? &scores : NULL,
+                              .reason = reason};
+
+    completion_end_run(c, &bytes_backend, &step);
 }
 
 /* Any tokens, the same for the same request. chunks: what a stream would send, one behind the
@@ -220,7 +238,7 @@ static void answer(Completion *c, const char *body, size_t n, JsonBuf *chunks)
                 json_buf_add(chunks, ",", 1);
             }
         }
-        completion_end_run(c, &bytes_backend, (StopReason)(STOP_MAX_TOKENS + at % 3));
+        end_run(c, at);
         if (chunks != NULL) {
             completion_chunk(c, &bytes_backend, chunks);
             json_buf_add(chunks, ",", 1);

@@ -200,7 +200,7 @@ def random_request(r):
     if r.random() < 0.4:
         fields["stop"] = r.choice(["e", ["\n", "th"], ["zzz"], [".", ",", ":", "!"]])
     for name, values in (("presence_penalty", [-2, 0.5, 2]), ("frequency_penalty", [-1, 1.5]), ("top_k", [1, 5, -1]),
-                         ("logit_bias", [{"11": -100, "198": 5}, {"13": 100}]), ("top_p", [0.1, 0.9]), ("min_p", [0.2]),
+                         ("logit_bias", [{"11": -100, "198": 5}, {"13": 100}, {"1023": 9}]), ("top_p", [0.1, 0.9]), ("min_p", [0.2]),
                          ("repetition_penalty", [1.2])):
         if r.random() < 0.25:
             fields[name] = r.choice(values)
@@ -292,6 +292,29 @@ def echo_without_tokens_scores_the_prompt():
     equal(one_more["logprobs"]["token_logprobs"][:-1], choice["logprobs"]["token_logprobs"])
     for logprob, top in list(zip(choice["logprobs"]["token_logprobs"], choice["logprobs"]["top_logprobs"]))[1:]:
         check((logprob == max(top.values())) == (len(top) == 1))
+
+
+@suite.test
+def an_end_of_text_is_a_token_of_the_lists():
+    worker = suite.real()
+    # lm-evaluation-harness asks for one token behind what it scores, and drops the last of the list, whatever it is.
+    fields = {"prompt": ["ROMEO:\nIf I profane", "To be"], "max_tokens": 1, "echo": True, "logprobs": 1, "temperature": 0}
+    scored = complete(worker, **dict(fields, max_tokens=0))["choices"]
+    ended = complete(worker, logit_bias={"1023": 100}, **fields)
+    for choice, want in zip(ended["choices"], scored):
+        lists = choice["logprobs"]
+        equal((choice["text"], choice["finish_reason"]), (want["text"], "stop"))
+        equal({name: lists[name][:-1] for name in LISTS}, want["logprobs"])
+        equal((lists["tokens"][-1], lists["text_offset"][-1]), ("<|endoftext|>", len(choice["text"])))
+        equal(lists["top_logprobs"][-1]["<|endoftext|>"], lists["token_logprobs"][-1])
+        check(lists["token_logprobs"][-1] < -1)
+    equal(ended["usage"]["completion_tokens"], 2)
+    chunks = stream(worker, logit_bias={"1023": 100}, **fields)
+    equal(joined(chunks), ended["choices"])
+    # The bits are those that an echo gives.
+    ids = json.loads(worker.request("POST", "/tokenize", {"content": "To be"})[2])["tokens"] + [1023]
+    echoed = complete(worker, prompt=ids, max_tokens=0, echo=True, logprobs=1)["choices"][0]["logprobs"]
+    equal(echoed["token_logprobs"], ended["choices"][1]["logprobs"]["token_logprobs"])
 
 
 @suite.test
@@ -624,6 +647,18 @@ def a_failure_becomes_an_error_of_the_server():
     equal(len(data), 3)
     equal(json.loads(data[-1])["error"]["type"], "server_error")
     refused(worker, 400, None, "context_length_exceeded", prompt="fail=start")
+
+
+@suite.test
+def an_answer_that_becomes_too_large_is_refused():
+    worker = suite.stub()
+    fields = {"echo": True, "max_tokens": 63}
+    large = ["size=1048576 tokens=63"] + ['"' * 32768] * 15  # 63 MiB, and 64 KiB each, half of which is in the escapes
+    status, _, body = worker.request("POST", PATH, dict(fields, prompt=large))
+    equal((status, body.count(b'"index":')), (200, 16))
+    within(len(body), 63 << 20, 64 << 20)
+    # The last one takes it beyond the limit only when its choice is written.
+    has(refused(worker, 400, None, "answer_too_large", prompt=large + large[-1:], **fields), "fewer")
 
 
 @suite.test

@@ -359,6 +359,24 @@ def continue_goes_on_where_the_text_ended():
 
 
 @in_browser
+def continue_keeps_tokens_and_text_together():
+    b = browser()
+    whole = generate(b, "ROMEO:", **SETTINGS)
+    word = next(w for w in b.js("return tokens.map(t => t.word)") if len(w) > 3 and w.strip().isalpha() and w[-2:] not in whole[:whole.index(w)])
+    b.write("#stop-text", word[-2:])  # a part of this token is text then, the rest is not
+    b.click("#stop-add")
+    equal(generate(b, "ROMEO:", **SETTINGS), whole[:whole.index(word) + len(word) - 2])
+    b.click("#stops button")
+    at = b.js("return tokens.length") - 1
+    b.click("#continue")
+    b.wait("tokens.length > arguments[0] && " + DONE, at + 1)
+    shown, words = b.js("return [tokens.map(t => t.node.textContent), tokens.map(t => t.word)]")
+    equal((words[at], shown[:at + 1]), (word, words[:at] + [word[:-2]]))
+    check(len(words) > at + 5 and not any(w.startswith("bytes:") for w in words), words)
+    equal(shown[at + 1:], words[at + 1:])
+
+
+@in_browser
 def a_stop_string_ends_the_text():
     b = browser()
     b.write("#stop-text", "\\n")

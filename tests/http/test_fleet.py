@@ -5,8 +5,6 @@ timing does not depend on a model; answers are compared with the real one.
 import contextlib
 import ctypes
 import fcntl
-import importlib.machinery
-import importlib.util
 import json
 import os
 import pty
@@ -24,6 +22,12 @@ from collections import Counter
 
 from harness import (BIN, LIMIT, ROOT, SHAKESPEARE, STUB, TINY, Skip, Stream, Suite, Worker, body_of, check, check_order,
                      clean_environment, equal, free_port, has, run_program, sanitized, tokens_of, within)
+
+sys.dont_write_bytecode = True
+sys.path.append(os.path.join(ROOT, "scripts"))
+from fleet_parts import needs  # noqa: E402
+from fleet_parts.output import Failure  # noqa: E402
+from fleet_parts.proxy import write_config  # noqa: E402
 
 suite = Suite()
 FLEET = os.path.join(ROOT, "scripts", "fleet")
@@ -435,20 +439,12 @@ def a_client_that_leaves_frees_its_worker():
     print("# free within %.0f ms" % (1000 * max(most)))
 
 
-def fleet_module():
-    loader = importlib.machinery.SourceFileLoader("fleet", FLEET)
-    module = importlib.util.module_from_spec(importlib.util.spec_from_loader("fleet", loader))
-    sys.dont_write_bytecode = True
-    loader.exec_module(module)
-    return module
-
-
 @suite.test
 def the_same_with_workers_on_ports():
     """As the configuration stands in deploy/, but for the numbers of the ports."""
     path = os.path.join(FOLDER, "ports.cfg")
     with Worker("--queue", "1", "--defer-headers", stub=True) as w:
-        fleet_module().write_config(CONFIG, path, ["127.0.0.1:%d" % w.port])
+        write_config(CONFIG, path, ["127.0.0.1:%d" % w.port])
         with haproxy(path) as (_, port):
             check_order(Stream(port, body_of(), {"Connection": "close"}).collect())
             for how in ("FIN", "close", "RST"):
@@ -623,6 +619,76 @@ def without_any_worker_the_answer_is_503_in_the_shape_of_each_api():
     check_order(f.execute(prompt="tokens=1").collect())
 
 
+@contextlib.contextmanager
+def broken_worker():
+    """Its checks are good, its answers are not: a POST is never answered, another request ends without one. Yields its port."""
+    def serve(connection):
+        with connection, contextlib.suppress(ConnectionResetError):
+            head = connection.recv(65536)
+            if b"/ready" in head:
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+            elif head.startswith(b"POST"):
+                while connection.recv(65536):  # until HAProxy has waited long enough
+                    pass
+
+    def accept():
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=accept, daemon=True).start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+@suite.test
+def an_error_of_the_proxy_has_its_own_status_in_each_shape():
+    path = os.path.join(FOLDER, "broken.cfg")
+    with broken_worker() as port:
+        write_config(CONFIG, path, ["127.0.0.1:%d" % port])
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(re.sub(r"timeout server +\d+s", "timeout server 300ms", text))
+        with haproxy(path) as (_, front):
+            for method, status, message in (("GET", 502, "the worker ended before it answered"), ("POST", 504, "the worker did not answer in time")):
+                got = [(answer[0], answer[1].get("retry-after"), json.loads(answer[2])) for answer in (
+                    Worker.request(PortOnly(front), method, p, None if method == "GET" else {})
+                    for p in ("/tokenize", "/detokenize", "/v1/models", "/health"))]
+                llama = (status, "1", {"error": {"code": status, "message": message, "type": "unavailable_error"}})
+                equal(got[:2], [llama, llama])
+                equal((got[2][0], got[2][2]["error"]["message"], got[3][0], got[3][2]["message"]),
+                      (status, message, status, "Worker unhealthy: " + message))
+
+
+class PortOnly:
+    """What Worker.request needs to know."""
+
+    def __init__(self, port):
+        self.port = port
+
+
+@suite.test
+def a_queue_of_0_takes_what_a_free_worker_takes():
+    with Fleet(2, "--queue", "0") as f:
+        for _ in range(4):
+            check_order(f.execute(prompt="tokens=1").collect())
+        held = [f.start(**ENDLESS) for _ in range(2)]
+        check_shape(post(f, "/execute"), False, 429, "2", "the queue is full (0 waiting)")
+        held[0].close()
+        end = time.monotonic() + LIMIT
+        while f.request("POST", "/execute", body_of(prompt="tokens=1"))[0] != 200:
+            check(time.monotonic() < end, "no place came free")
+        held[1].close()
+        f.signal(signal.SIGSTOP)  # nobody starts them again
+        for n in (1, 2):
+            os.kill(f.pid(n), signal.SIGKILL)
+        for _ in range(2):
+            check_shape(post(f, "/execute"), False, 503, "2", "no worker can take the request")
+        f.signal(signal.SIGCONT)
+
+
 @suite.test
 def a_request_is_cancelled_through_its_worker_s_path():
     f = two()
@@ -751,7 +817,12 @@ def what_is_wrong_is_said_in_a_line():
     fails(2, "x: expected a number from 1 to 1024", "x")
     fails(2, "--port: 0: expected a number from 1 to 65535", "--port", "0")
     fails(2, "unrecognized arguments: --nothing", "--nothing")
+    fails(2, "--metrics-port: 8001 is the port of the requests (--port)", "--port", "8001", "--metrics-port", "8001")
     fails(1, "--program: /nothing cannot be run", "--program", "/nothing")
+    fails(1, "--program: /tmp cannot be run", "--program", "/tmp")
+    fails(1, "--host: [::1]: ", "--host", "[::1]", "--program", STUB)
+    fails(1, "--host: 192.0.2.1: Cannot assign requested address; expected an address", "--host", "192.0.2.1", "--program", STUB)
+    fails(1, "--config: /nothing: No such file or directory", "--config", "/nothing", "--program", STUB, "--port", str(free_port()))
     fails(1, "No such file", "--program", BIN, "--model", "/nothing", "--port", str(free_port()))
     fails(1, "is packed already", "--program", BIN, "--model", PACKED, "--type", "f32", "--port", str(free_port()))
     fails(1, "127.0.0.1:%d: Address already in use; another --port may help" % two().port, "--port", str(two().port),
@@ -762,27 +833,83 @@ def what_is_wrong_is_said_in_a_line():
     with open(CONFIG, encoding="utf-8") as file, open(bad, "w", encoding="utf-8") as out:
         out.write(file.read().replace("balance leastconn", "balance nothing"))
     fails(1, "haproxy does not accept " + bad, "--config", bad, "--program", STUB, "--model", PACKED, "--port", str(free_port()))
-    fails(1, "too long for a Unix socket", "--program", STUB, "--model", PACKED, env={"TMPDIR": long_folder()})
+    fails(1, "too long for a Unix socket", "--program", STUB, "--model", PACKED, env={"TMPDIR": made_folder("x" * 80)})
+    fails(1, "has a dollar sign or a comma", "--program", STUB, "--model", PACKED, env={"TMPDIR": made_folder("a,b")})
+    fails(1, "/nothing: No such file or directory; TMPDIR names another folder", "--program", STUB, env={"TMPDIR": "/nothing"})
 
 
-def long_folder():
-    path = os.path.join(FOLDER, "x" * 80)
+def made_folder(name):
+    path = os.path.join(FOLDER, name)
     os.makedirs(path, exist_ok=True)
     return path
 
 
+def worker_script(text):
+    """A worker that is a shell script: what --worker-id says is in $id, and run "$@" is the stub."""
+    path = os.path.join(made_folder("a program's"), "worker")
+    with open(path, "w", encoding="utf-8") as file:
+        file.write('#!/bin/sh\nrun() { exec "%s" "$@"; }\nprevious=\nfor word; do [ "$previous" = --worker-id ] && id=$word; previous=$word; done\n%s\n'
+                   % (STUB, text))
+    os.chmod(path, 0o755)
+    return path
+
+
+@suite.test
+def one_worker_that_cannot_start_is_enough_whoever_still_loads():
+    fails(1, "worker 2 ended with status 3 at its start", "2", "--model", PACKED, "--port", str(free_port()), "--program",
+          worker_script('[ "$id" = worker-2 ] && exit 3; exec sleep 100'))
+
+
+@suite.test
+def a_worker_that_ended_well_and_cannot_start_again_is_tried_less_and_less_often():
+    mark = os.path.join(FOLDER, "no more")
+    with Fleet(1, program=worker_script('[ -e "%s" ] && exit 1; run "$@"' % mark)) as f:
+        with open(mark, "w", encoding="ascii"):
+            os.kill(f.pid(1), signal.SIGTERM)
+        for text in ("ended with status 0, starts again in 0.1 s", "ended with status 1 at its start, starts again in 0.2 s",
+                     "ended with status 1 at its start, starts again in 0.4 s"):
+            f.wait_line("^worker 1: " + text)
+        os.unlink(mark)
+        f.wait_line("worker 1: ready", 2)
+
+
+@suite.test
+def workers_tell_nobody_s_service_manager():
+    """Whoever started the fleet waits for the fleet, not for a worker."""
+    with Fleet(1, env={"NOTIFY_SOCKET": "@nobody", "WATCHDOG_USEC": "1000000"}) as f:
+        with open("/proc/%d/environ" % f.pid(1), "rb") as file:
+            check(b"NOTIFY_SOCKET" not in file.read(), "the worker has the socket of another's service manager")
+
+
+@suite.test
+def the_folder_may_have_blanks_and_quotes_in_its_name():
+    with Fleet(2, env={"TMPDIR": made_folder("a b's \"c\" #d")}) as f:
+        check_order(f.execute().collect())
+        equal(f.get("/worker/2/ready")[0], 200)
+
+
+@suite.test
+def a_signal_leaves_nothing_behind_at_whatever_moment_it_comes():
+    fleets = [Fleet(2, ready=False) for _ in range(8)]
+    for f in fleets:
+        time.sleep(0.06)
+        f.signal(signal.SIGTERM)
+    for f in fleets:
+        check(f.wait() in (0, -signal.SIGTERM), f.said())
+        equal(f.errors, [])
+
+
 @suite.test
 def without_haproxy_it_names_the_command_that_installs_it():
-    module = fleet_module()
-    module.MORE_PATH = ""
+    more, needs.MORE_PATH = needs.MORE_PATH, ""
     path, os.environ["PATH"] = os.environ["PATH"], FOLDER
     try:
-        module.find_haproxy()
+        needs.find_haproxy()
         raise AssertionError("found")
-    except module.Failure as error:
+    except Failure as error:
         has(str(error), "apt-get install --no-install-recommends haproxy")
     finally:
-        os.environ["PATH"] = path
+        needs.MORE_PATH, os.environ["PATH"] = more, path
 
 
 @suite.test

@@ -1,0 +1,23 @@
+"""What the fleet says: lines for people on standard output, complaints on standard error."""
+import sys
+
+
+class Failure(Exception):
+    """What, where, and what to do, in one line."""
+
+
+def write(file, text):
+    """A reader that went away must not take the workers with it."""
+    try:
+        file.write(text + "\n")
+        file.flush()
+    except OSError:
+        pass
+
+
+def say(text):
+    write(sys.stdout, text)
+
+
+def complain(text):
+    write(sys.stderr, "fleet: " + text)

@@ -18,6 +18,8 @@ import tempfile
 import termios
 import threading
 import time
+import urllib.parse
+import urllib.request
 from collections import Counter
 
 from harness import (BIN, LIMIT, ROOT, SHAKESPEARE, STUB, TINY, Skip, Stream, Suite, Worker, body_of, check, check_order,
@@ -38,6 +40,8 @@ PACKED = os.path.join(FOLDER, "shakespeare.packed")
 ENDLESS = {"prompt": "tokens=2000 delay=5", "max_tokens": 2000}
 LEFT_SECONDS = 0.1  # within which a client that left has freed its worker
 KEY = "a-key-of-this-test"
+METRICS_PORT = free_port()
+watching = None  # a Prometheus in front of real()
 COMPLETION = {"prompt": ["ROMEO:", "O"], "max_tokens": 8, "n": 2, "seed": 5, "logprobs": 1}
 
 
@@ -219,7 +223,37 @@ def two():
 
 
 def real():
-    return shared("real", 2, program=BIN)
+    return shared("real", 2, "--metrics-port", str(METRICS_PORT), program=BIN)
+
+
+class Prometheus:
+    """The real one with the configuration of docs/fleet.md, but for ports and seconds. It scrapes nothing in its first 5 s, so it is
+    started early and asked late."""
+
+    def __init__(self, fleet):
+        self.folder, self.port = tempfile.mkdtemp(dir=FOLDER), free_port()
+        with open(os.path.join(ROOT, "docs", "fleet.md"), encoding="utf-8") as file:
+            text = re.search(r"^```yaml\n(scrape_configs:.*?)^```", file.read(), re.DOTALL | re.MULTILINE).group(1)
+        text = text.replace(":8000", ":%d" % fleet.port).replace(":8405", ":%d" % METRICS_PORT)
+        with open(os.path.join(self.folder, "p.yml"), "w", encoding="utf-8") as file:
+            file.write("global: {scrape_interval: 500ms, scrape_timeout: 500ms}\n" + text)
+        self.process = subprocess.Popen(
+            [shutil.which("prometheus"), "--config.file=p.yml", "--storage.tsdb.path=data", "--web.listen-address=127.0.0.1:%d" % self.port],
+            cwd=self.folder, env=clean_environment(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def query(self, expression):
+        """{labels but the name: value}"""
+        url = "http://127.0.0.1:%d/api/v1/query?%s" % (self.port, urllib.parse.urlencode({"query": expression}))
+        try:
+            with urllib.request.urlopen(url, timeout=LIMIT) as answer:
+                found = json.load(answer)["data"]["result"]
+        except OSError:
+            return {}
+        return {tuple(sorted((k, v) for k, v in one["metric"].items() if k != "__name__")): float(one["value"][1]) for one in found}
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait(LIMIT)
 
 
 def essence(events):
@@ -932,11 +966,33 @@ def silence_is_no_error_until_its_limit():
         check(len(streams[1].comments) > 5, "no comments")
 
 
+@suite.test
+def a_real_Prometheus_tells_workers_and_HAProxy_apart_as_the_document_says():
+    if not watching:
+        raise Skip("prometheus is not installed")
+    end = time.monotonic() + LIMIT
+    up = {(("instance", "worker-1"), ("job", "llorch")): 1, (("instance", "worker-2"), ("job", "llorch")): 1,
+          (("instance", "127.0.0.1:%d" % METRICS_PORT), ("job", "haproxy")): 1}
+    while watching.query("up") != up:
+        check(time.monotonic() < end, watching.query("up"))
+        time.sleep(0.1)
+    equal(watching.query('count by (instance, worker_id) (llorch_worker_info{job="llorch"})'),
+          {(("instance", name), ("worker_id", name)): 1 for name in ("worker-1", "worker-2")})
+    for expression, value in (('haproxy_backend_current_queue{proxy="workers"}', 0),
+                              ('sum(haproxy_server_status{proxy="workers",state="UP"})', 2),
+                              ('haproxy_backend_http_responses_total{proxy="workers",code="5xx"}', 0)):
+        equal(list(watching.query(expression).values()), [value], expression)
+
+
 reason = prepare()
 if reason:
     print(reason)
     status = 77
 else:
+    if shutil.which("prometheus"):
+        watching = Prometheus(real())
     status = suite.run()
+    if watching:
+        watching.stop()
 shutil.rmtree(FOLDER, ignore_errors=True)
 sys.exit(status)

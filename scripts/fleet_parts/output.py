@@ -7,7 +7,9 @@ class Failure(Exception):
 
 
 def write(file, text):
-    """A reader that went away must not take the workers with it."""
+    """A reader that went away, or was never there (None), must not take the workers with it."""
+    if file is None:
+        return
     try:
         file.write(text + "\n")
         file.flush()

@@ -923,6 +923,20 @@ def the_folder_may_have_blanks_and_quotes_in_its_name():
 
 
 @suite.test
+def nobody_need_read_what_it_says():
+    f = Fleet(1, prefix=("sh", "-c", 'exec "$0" "$@" >&- 2>&-'), ready=False)
+    end = time.monotonic() + LIMIT
+    while True:
+        try:
+            check_order(f.execute().collect())
+            break
+        except ConnectionRefusedError:
+            check(time.monotonic() < end and f.process.poll() is None, "it does not serve")
+            time.sleep(0.02)
+    equal(f.stop(), 0)
+
+
+@suite.test
 def a_signal_leaves_nothing_behind_at_whatever_moment_it_comes():
     fleets = [Fleet(2, ready=False) for _ in range(8)]
     for f in fleets:

@@ -7,7 +7,7 @@ import time
 from fleet_parts.needs import check_port_free, find_haproxy, find_program, is_loopback, is_packed
 from fleet_parts.output import Failure, complain, say
 from fleet_parts.place import NOT_FOR_WORKERS, Place
-from fleet_parts.processes import PROBE_SECONDS, end_process, send, spawn
+from fleet_parts.processes import cancelled, end_process, first_of, send, spawn
 from fleet_parts.proxy import Proxy
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -18,8 +18,8 @@ class Fleet:
         self.given, self.folder = given, folder
         self.proxy = Proxy(find_haproxy(), given, folder)
         self.program = find_program(given.program)
-        self.replacing = asyncio.Lock()
-        self.places = [Place(n, folder, self.program, given, self.replacing) for n in range(1, given.n + 1)]
+        starts = asyncio.Lock()
+        self.places = [Place(n, folder, self.program, given, starts) for n in range(1, given.n + 1)]
         self.packing = None
         self.signals = asyncio.Queue()
         self.has_terminal = os.isatty(0)
@@ -71,9 +71,8 @@ class Fleet:
 
     async def replace_all(self):
         try:
-            async with self.replacing:
-                for place in self.places:
-                    await place.replace()
+            for place in self.places:
+                await place.replace()
             say("all workers are new")
         except Failure as error:
             complain("%s; the workers not yet replaced go on as they are" % error)
@@ -102,9 +101,7 @@ class Fleet:
     async def drain(self):
         say("\nDraining: nothing more is accepted, what was is finished. Once more ends at once.")
         self.proxy.drain()
-        either = [asyncio.ensure_future(self.proxy.process.wait()), asyncio.ensure_future(self.end_asked())]
-        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        await cancelled(*either)
+        await first_of(self.proxy.process.wait(), self.end_asked())
 
     async def end(self):
         """Whatever still runs."""
@@ -123,8 +120,9 @@ class Fleet:
         try:
             await asyncio.wait([starting, stopped], return_when=asyncio.FIRST_COMPLETED)
             if not stopped.done():
-                await cancelled(stopped)  # a signal is not to go astray
                 starting.result()
+                await cancelled(stopped)
+            if stopped.cancelled():  # else a signal came after all
                 await self.serve()
             return 0
         finally:
@@ -132,16 +130,3 @@ class Fleet:
             await self.end()
             say("Ended.")
             signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # nothing is left to be interrupted
-
-
-async def cancelled(*tasks):
-    """When they are really over: a task that starts a process ends it as well, if it is cancelled meanwhile. Again and again, since
-    wait_for (before Python 3.12) forgets a cancel that comes at the moment when it returns."""
-    waiting = set(tasks)
-    while waiting:
-        for task in waiting:
-            task.cancel()
-        _, waiting = await asyncio.wait(waiting, timeout=PROBE_SECONDS)
-    for task in tasks:
-        if not task.cancelled():
-            task.exception()  # whoever waits for it has it already

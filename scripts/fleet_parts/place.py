@@ -4,7 +4,7 @@ import os
 
 from fleet_parts.needs import model_name, processor_of
 from fleet_parts.output import Failure, say
-from fleet_parts.processes import PROBE_SECONDS, Delays, ask, end_process, how_it_ended, spawn
+from fleet_parts.processes import PROBE_SECONDS, Delays, ask, end_process, first_of, how_it_ended, spawn
 
 # The workers have flags, and whatever started the fleet waits for the fleet: these would be in their way.
 NOT_FOR_WORKERS = ("CALLBACK_URL", "PORT", "WORKER_ID", "MODEL_PATH", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_PID",
@@ -13,7 +13,8 @@ NOT_FOR_WORKERS = ("CALLBACK_URL", "PORT", "WORKER_ID", "MODEL_PATH", "NOTIFY_SO
 
 class Place:
     """What HAProxy calls server N: a link to the socket of the process that serves now. A replacement takes over by moving
-    the link once it is ready, so that HAProxy never meets a worker that is not. `lock`: one start at a time while serving."""
+    the link once it is ready, so that HAProxy never meets a worker that is not. `lock`: one start at a time while serving, or
+    all would load a model at once."""
 
     def __init__(self, n, folder, program, given, lock):
         self.n, self.program, self.given, self.lock = n, program, given, lock
@@ -21,7 +22,8 @@ class Place:
         self.cpu = processor_of(n - 1)
         self.link = os.path.join(folder, str(n))
         self.generation = 0
-        self.process = None  # the one that has the link
+        self.process = self.path = None  # the one that has the link, and its socket
+        self.replaced = asyncio.Event()
         self.all = []  # also those that start or leave
         self.delays = Delays()
         self.environment = {k: v for k, v in os.environ.items() if k not in NOT_FOR_WORKERS}
@@ -50,7 +52,8 @@ class Place:
         if process.returncode is not None:
             raise Failure("worker %d %s at its start" % (self.n, how_it_ended(process.returncode)))
         await self.take_link(path, process)
-        self.process = process
+        self.process, self.path = process, path
+        self.replaced.set()
         say("worker %d: ready (process %d, processor %d)" % (self.n, process.pid, self.cpu))
 
     async def take_link(self, path, process):
@@ -64,9 +67,9 @@ class Place:
     async def keep(self):
         """Starts it again whenever it dies, until cancelled."""
         while True:
-            process = self.process
-            await process.wait()
-            if process is self.process:  # else it was replaced meanwhile
+            process, self.replaced = self.process, asyncio.Event()
+            await first_of(process.wait(), self.replaced.wait())
+            if process is self.process:
                 await self.start_again(process)
 
     async def start_again(self, dead):
@@ -85,9 +88,9 @@ class Place:
 
     async def replace(self):
         """The old one leaves when it has nothing to do: twice, since a request may have been on its way."""
-        old = self.process
-        path = "%s.%d" % (self.link, self.generation)
-        await self.start()
+        async with self.lock:
+            old, path = self.process, self.path
+            await self.start()
         idle = 0
         while old.returncode is None and idle < 2:
             answer = await ask(path, "/health")

@@ -1,4 +1,4 @@
-"""Starting a process, asking it something, ending it."""
+"""Starting a process, asking it something, waiting for it, ending it."""
 import asyncio
 import json
 import shutil
@@ -69,6 +69,28 @@ async def ask(path, target, seconds=2.0):
     finally:
         if writer is not None:
             writer.close()
+
+
+async def cancelled(*tasks):
+    """When they are really over: a task that starts a process ends it as well, if it is cancelled meanwhile. Again and again, since
+    wait_for (before Python 3.12) forgets a cancel that comes at the moment when it returns."""
+    waiting = set(tasks)
+    while waiting:
+        for task in waiting:
+            task.cancel()
+        _, waiting = await asyncio.wait(waiting, timeout=PROBE_SECONDS)
+    for task in tasks:
+        if not task.cancelled():
+            task.exception()  # whoever waits for it has it already
+
+
+async def first_of(*waits):
+    """Until one of them is over; then none goes on."""
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        await cancelled(*tasks)
 
 
 class Delays:

@@ -591,6 +591,41 @@ def SIGHUP_replaces_all_workers_without_an_error():
 
 
 @suite.test
+def workers_that_die_while_an_old_one_finishes_its_job_are_started_again():
+    with Fleet(2) as f:
+        long = f.start(prompt="tokens=2000 delay=20", max_tokens=2000)
+        n = int(long.headers["x-worker"])
+        f.signal(signal.SIGHUP)
+        f.wait_line("worker %d: ready" % n, 2)  # the second is not replaced before the first one is rid of its job
+        if n == 1:
+            os.kill(f.pid(2), signal.SIGKILL)
+            f.wait_line("worker 2: ready", 2)
+        os.kill(f.pid(n), signal.SIGKILL)
+        f.wait_line("worker %d: ready" % n, 3)
+        long.close()
+        f.wait_line("all workers are new")
+
+
+@suite.test
+def a_SIGHUP_that_failed_can_be_tried_again():
+    mark = os.path.join(FOLDER, "broken meanwhile")
+    with Fleet(1, program=worker_script('[ -e "%s" ] && exit 1; run "$@"' % mark)) as f:
+        old = f.pid(1)
+        with open(mark, "w", encoding="ascii"):
+            f.signal(signal.SIGHUP)
+        end = time.monotonic() + LIMIT
+        while not any("the workers not yet replaced go on as they are" in line for line in list(f.errors)):
+            check(time.monotonic() < end, f.said())
+            time.sleep(0.02)
+        check_order(f.execute().collect())
+        os.unlink(mark)
+        f.signal(signal.SIGHUP)
+        f.wait_line("all workers are new")
+        check(not os.path.exists("/proc/%d" % old), "the old one still runs")
+        check_order(f.execute().collect())
+
+
+@suite.test
 def a_reload_of_HAProxy_loses_nothing():
     f = two()
     with second_haproxy(f) as (master, port):

@@ -5,8 +5,6 @@ timing does not depend on a model; answers are compared with the real one.
 import contextlib
 import ctypes
 import fcntl
-import importlib.machinery
-import importlib.util
 import json
 import os
 import pty
@@ -20,10 +18,18 @@ import tempfile
 import termios
 import threading
 import time
+import urllib.parse
+import urllib.request
 from collections import Counter
 
 from harness import (BIN, LIMIT, ROOT, SHAKESPEARE, STUB, TINY, Skip, Stream, Suite, Worker, body_of, check, check_order,
                      clean_environment, equal, free_port, has, run_program, sanitized, tokens_of, within)
+
+sys.dont_write_bytecode = True
+sys.path.append(os.path.join(ROOT, "scripts"))
+from fleet_parts import needs  # noqa: E402
+from fleet_parts.output import Failure  # noqa: E402
+from fleet_parts.proxy import write_config  # noqa: E402
 
 suite = Suite()
 FLEET = os.path.join(ROOT, "scripts", "fleet")
@@ -34,6 +40,8 @@ PACKED = os.path.join(FOLDER, "shakespeare.packed")
 ENDLESS = {"prompt": "tokens=2000 delay=5", "max_tokens": 2000}
 LEFT_SECONDS = 0.1  # within which a client that left has freed its worker
 KEY = "a-key-of-this-test"
+METRICS_PORT = free_port()
+watching = None  # a Prometheus in front of real()
 COMPLETION = {"prompt": ["ROMEO:", "O"], "max_tokens": 8, "n": 2, "seed": 5, "logprobs": 1}
 
 
@@ -215,7 +223,37 @@ def two():
 
 
 def real():
-    return shared("real", 2, program=BIN)
+    return shared("real", 2, "--metrics-port", str(METRICS_PORT), program=BIN)
+
+
+class Prometheus:
+    """The real one with the configuration of docs/fleet.md, but for ports and seconds. It scrapes nothing in its first 5 s, so it is
+    started early and asked late."""
+
+    def __init__(self, fleet):
+        self.folder, self.port = tempfile.mkdtemp(dir=FOLDER), free_port()
+        with open(os.path.join(ROOT, "docs", "fleet.md"), encoding="utf-8") as file:
+            text = re.search(r"^```yaml\n(scrape_configs:.*?)^```", file.read(), re.DOTALL | re.MULTILINE).group(1)
+        text = text.replace(":8000", ":%d" % fleet.port).replace(":8405", ":%d" % METRICS_PORT)
+        with open(os.path.join(self.folder, "p.yml"), "w", encoding="utf-8") as file:
+            file.write("global: {scrape_interval: 500ms, scrape_timeout: 500ms}\n" + text)
+        self.process = subprocess.Popen(
+            [shutil.which("prometheus"), "--config.file=p.yml", "--storage.tsdb.path=data", "--web.listen-address=127.0.0.1:%d" % self.port],
+            cwd=self.folder, env=clean_environment(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def query(self, expression):
+        """{labels but the name: value}"""
+        url = "http://127.0.0.1:%d/api/v1/query?%s" % (self.port, urllib.parse.urlencode({"query": expression}))
+        try:
+            with urllib.request.urlopen(url, timeout=LIMIT) as answer:
+                found = json.load(answer)["data"]["result"]
+        except OSError:
+            return {}
+        return {tuple(sorted((k, v) for k, v in one["metric"].items() if k != "__name__")): float(one["value"][1]) for one in found}
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait(LIMIT)
 
 
 def essence(events):
@@ -435,20 +473,12 @@ def a_client_that_leaves_frees_its_worker():
     print("# free within %.0f ms" % (1000 * max(most)))
 
 
-def fleet_module():
-    loader = importlib.machinery.SourceFileLoader("fleet", FLEET)
-    module = importlib.util.module_from_spec(importlib.util.spec_from_loader("fleet", loader))
-    sys.dont_write_bytecode = True
-    loader.exec_module(module)
-    return module
-
-
 @suite.test
 def the_same_with_workers_on_ports():
     """As the configuration stands in deploy/, but for the numbers of the ports."""
     path = os.path.join(FOLDER, "ports.cfg")
     with Worker("--queue", "1", "--defer-headers", stub=True) as w:
-        fleet_module().write_config(CONFIG, path, ["127.0.0.1:%d" % w.port])
+        write_config(CONFIG, path, ["127.0.0.1:%d" % w.port])
         with haproxy(path) as (_, port):
             check_order(Stream(port, body_of(), {"Connection": "close"}).collect())
             for how in ("FIN", "close", "RST"):
@@ -561,6 +591,41 @@ def SIGHUP_replaces_all_workers_without_an_error():
 
 
 @suite.test
+def workers_that_die_while_an_old_one_finishes_its_job_are_started_again():
+    with Fleet(2) as f:
+        long = f.start(prompt="tokens=2000 delay=20", max_tokens=2000)
+        n = int(long.headers["x-worker"])
+        f.signal(signal.SIGHUP)
+        f.wait_line("worker %d: ready" % n, 2)  # the second is not replaced before the first one is rid of its job
+        if n == 1:
+            os.kill(f.pid(2), signal.SIGKILL)
+            f.wait_line("worker 2: ready", 2)
+        os.kill(f.pid(n), signal.SIGKILL)
+        f.wait_line("worker %d: ready" % n, 3)
+        long.close()
+        f.wait_line("all workers are new")
+
+
+@suite.test
+def a_SIGHUP_that_failed_can_be_tried_again():
+    mark = os.path.join(FOLDER, "broken meanwhile")
+    with Fleet(1, program=worker_script('[ -e "%s" ] && exit 1; run "$@"' % mark)) as f:
+        old = f.pid(1)
+        with open(mark, "w", encoding="ascii"):
+            f.signal(signal.SIGHUP)
+        end = time.monotonic() + LIMIT
+        while not any("the workers not yet replaced go on as they are" in line for line in list(f.errors)):
+            check(time.monotonic() < end, f.said())
+            time.sleep(0.02)
+        check_order(f.execute().collect())
+        os.unlink(mark)
+        f.signal(signal.SIGHUP)
+        f.wait_line("all workers are new")
+        check(not os.path.exists("/proc/%d" % old), "the old one still runs")
+        check_order(f.execute().collect())
+
+
+@suite.test
 def a_reload_of_HAProxy_loses_nothing():
     f = two()
     with second_haproxy(f) as (master, port):
@@ -621,6 +686,76 @@ def without_any_worker_the_answer_is_503_in_the_shape_of_each_api():
         f.wait_line(r"worker %d: ready" % n, starts[n - 1] + 1)
     f.wait_up()
     check_order(f.execute(prompt="tokens=1").collect())
+
+
+@contextlib.contextmanager
+def broken_worker():
+    """Its checks are good, its answers are not: a POST is never answered, another request ends without one. Yields its port."""
+    def serve(connection):
+        with connection, contextlib.suppress(ConnectionResetError):
+            head = connection.recv(65536)
+            if b"/ready" in head:
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+            elif head.startswith(b"POST"):
+                while connection.recv(65536):  # until HAProxy has waited long enough
+                    pass
+
+    def accept():
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=accept, daemon=True).start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+@suite.test
+def an_error_of_the_proxy_has_its_own_status_in_each_shape():
+    path = os.path.join(FOLDER, "broken.cfg")
+    with broken_worker() as port:
+        write_config(CONFIG, path, ["127.0.0.1:%d" % port])
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(re.sub(r"timeout server +\d+s", "timeout server 300ms", text))
+        with haproxy(path) as (_, front):
+            for method, status, message in (("GET", 502, "the worker ended before it answered"), ("POST", 504, "the worker did not answer in time")):
+                got = [(answer[0], answer[1].get("retry-after"), json.loads(answer[2])) for answer in (
+                    Worker.request(PortOnly(front), method, p, None if method == "GET" else {})
+                    for p in ("/tokenize", "/detokenize", "/v1/models", "/health"))]
+                llama = (status, "1", {"error": {"code": status, "message": message, "type": "unavailable_error"}})
+                equal(got[:2], [llama, llama])
+                equal((got[2][0], got[2][2]["error"]["message"], got[3][0], got[3][2]["message"]),
+                      (status, message, status, "Worker unhealthy: " + message))
+
+
+class PortOnly:
+    """What Worker.request needs to know."""
+
+    def __init__(self, port):
+        self.port = port
+
+
+@suite.test
+def a_queue_of_0_takes_what_a_free_worker_takes():
+    with Fleet(2, "--queue", "0") as f:
+        for _ in range(4):
+            check_order(f.execute(prompt="tokens=1").collect())
+        held = [f.start(**ENDLESS) for _ in range(2)]
+        check_shape(post(f, "/execute"), False, 429, "2", "the queue is full (0 waiting)")
+        held[0].close()
+        end = time.monotonic() + LIMIT
+        while f.request("POST", "/execute", body_of(prompt="tokens=1"))[0] != 200:
+            check(time.monotonic() < end, "no place came free")
+        held[1].close()
+        f.signal(signal.SIGSTOP)  # nobody starts them again
+        for n in (1, 2):
+            os.kill(f.pid(n), signal.SIGKILL)
+        for _ in range(2):
+            check_shape(post(f, "/execute"), False, 503, "2", "no worker can take the request")
+        f.signal(signal.SIGCONT)
 
 
 @suite.test
@@ -751,7 +886,12 @@ def what_is_wrong_is_said_in_a_line():
     fails(2, "x: expected a number from 1 to 1024", "x")
     fails(2, "--port: 0: expected a number from 1 to 65535", "--port", "0")
     fails(2, "unrecognized arguments: --nothing", "--nothing")
+    fails(2, "--metrics-port: 8001 is the port of the requests (--port)", "--port", "8001", "--metrics-port", "8001")
     fails(1, "--program: /nothing cannot be run", "--program", "/nothing")
+    fails(1, "--program: /tmp cannot be run", "--program", "/tmp")
+    fails(1, "--host: [::1]: ", "--host", "[::1]", "--program", STUB)
+    fails(1, "--host: 192.0.2.1: Cannot assign requested address; expected an address", "--host", "192.0.2.1", "--program", STUB)
+    fails(1, "--config: /nothing: No such file or directory", "--config", "/nothing", "--program", STUB, "--port", str(free_port()))
     fails(1, "No such file", "--program", BIN, "--model", "/nothing", "--port", str(free_port()))
     fails(1, "is packed already", "--program", BIN, "--model", PACKED, "--type", "f32", "--port", str(free_port()))
     fails(1, "127.0.0.1:%d: Address already in use; another --port may help" % two().port, "--port", str(two().port),
@@ -762,27 +902,97 @@ def what_is_wrong_is_said_in_a_line():
     with open(CONFIG, encoding="utf-8") as file, open(bad, "w", encoding="utf-8") as out:
         out.write(file.read().replace("balance leastconn", "balance nothing"))
     fails(1, "haproxy does not accept " + bad, "--config", bad, "--program", STUB, "--model", PACKED, "--port", str(free_port()))
-    fails(1, "too long for a Unix socket", "--program", STUB, "--model", PACKED, env={"TMPDIR": long_folder()})
+    fails(1, "too long for a Unix socket", "--program", STUB, "--model", PACKED, env={"TMPDIR": made_folder("x" * 80)})
+    fails(1, "has a dollar sign or a comma", "--program", STUB, "--model", PACKED, env={"TMPDIR": made_folder("a,b")})
+    fails(1, "/nothing: No such file or directory; TMPDIR names another folder", "--program", STUB, env={"TMPDIR": "/nothing"})
 
 
-def long_folder():
-    path = os.path.join(FOLDER, "x" * 80)
+def made_folder(name):
+    path = os.path.join(FOLDER, name)
     os.makedirs(path, exist_ok=True)
     return path
 
 
+def worker_script(text):
+    """A worker that is a shell script: what --worker-id says is in $id, and run "$@" is the stub."""
+    path = os.path.join(made_folder("a program's"), "worker")
+    with open(path, "w", encoding="utf-8") as file:
+        file.write('#!/bin/sh\nrun() { exec "%s" "$@"; }\nprevious=\nfor word; do [ "$previous" = --worker-id ] && id=$word; previous=$word; done\n%s\n'
+                   % (STUB, text))
+    os.chmod(path, 0o755)
+    return path
+
+
+@suite.test
+def one_worker_that_cannot_start_is_enough_whoever_still_loads():
+    fails(1, "worker 2 ended with status 3 at its start", "2", "--model", PACKED, "--port", str(free_port()), "--program",
+          worker_script('[ "$id" = worker-2 ] && exit 3; exec sleep 100'))
+
+
+@suite.test
+def a_worker_that_ended_well_and_cannot_start_again_is_tried_less_and_less_often():
+    mark = os.path.join(FOLDER, "no more")
+    with Fleet(1, program=worker_script('[ -e "%s" ] && exit 1; run "$@"' % mark)) as f:
+        with open(mark, "w", encoding="ascii"):
+            os.kill(f.pid(1), signal.SIGTERM)
+        for text in ("ended with status 0, starts again in 0.1 s", "ended with status 1 at its start, starts again in 0.2 s",
+                     "ended with status 1 at its start, starts again in 0.4 s"):
+            f.wait_line("^worker 1: " + text)
+        os.unlink(mark)
+        f.wait_line("worker 1: ready", 2)
+
+
+@suite.test
+def workers_tell_nobody_s_service_manager():
+    """Whoever started the fleet waits for the fleet, not for a worker."""
+    with Fleet(1, env={"NOTIFY_SOCKET": "@nobody", "WATCHDOG_USEC": "1000000"}) as f:
+        with open("/proc/%d/environ" % f.pid(1), "rb") as file:
+            check(b"NOTIFY_SOCKET" not in file.read(), "the worker has the socket of another's service manager")
+
+
+@suite.test
+def the_folder_may_have_blanks_and_quotes_in_its_name():
+    with Fleet(2, env={"TMPDIR": made_folder("a b's \"c\" #d")}) as f:
+        check_order(f.execute().collect())
+        equal(f.get("/worker/2/ready")[0], 200)
+
+
+@suite.test
+def nobody_need_read_what_it_says():
+    f = Fleet(1, prefix=("sh", "-c", 'exec "$0" "$@" >&- 2>&-'), ready=False)
+    end = time.monotonic() + LIMIT
+    while True:
+        try:
+            check_order(f.execute().collect())
+            break
+        except ConnectionRefusedError:
+            check(time.monotonic() < end and f.process.poll() is None, "it does not serve")
+            time.sleep(0.02)
+    equal(f.stop(), 0)
+
+
+@suite.test
+def a_signal_leaves_nothing_behind_at_whatever_moment_it_comes():
+    fleets = [Fleet(2, ready=False) for _ in range(8)]
+    for f in fleets:
+        time.sleep(0.06)
+        f.signal(signal.SIGTERM)
+    for f in fleets:
+        check(f.wait() in (0, -signal.SIGTERM), f.said())
+        equal(f.errors, [])
+
+
 @suite.test
 def without_haproxy_it_names_the_command_that_installs_it():
-    module = fleet_module()
-    module.MORE_PATH = ""
+    more, needs.MORE_PATH = needs.MORE_PATH, ""
     path, os.environ["PATH"] = os.environ["PATH"], FOLDER
     try:
-        module.find_haproxy()
+        needs.find_haproxy()
         raise AssertionError("found")
-    except module.Failure as error:
+    except Failure as error:
         has(str(error), "apt-get install --no-install-recommends haproxy")
     finally:
-        os.environ["PATH"] = path
+        needs.MORE_PATH, os.environ["PATH"] = more, path
 
 
 @suite.test
@@ -805,11 +1015,33 @@ def silence_is_no_error_until_its_limit():
         check(len(streams[1].comments) > 5, "no comments")
 
 
+@suite.test
+def a_real_Prometheus_tells_workers_and_HAProxy_apart_as_the_document_says():
+    if not watching:
+        raise Skip("prometheus is not installed")
+    end = time.monotonic() + LIMIT
+    up = {(("instance", "worker-1"), ("job", "llorch")): 1, (("instance", "worker-2"), ("job", "llorch")): 1,
+          (("instance", "127.0.0.1:%d" % METRICS_PORT), ("job", "haproxy")): 1}
+    while watching.query("up") != up:
+        check(time.monotonic() < end, watching.query("up"))
+        time.sleep(0.1)
+    equal(watching.query('count by (instance, worker_id) (llorch_worker_info{job="llorch"})'),
+          {(("instance", name), ("worker_id", name)): 1 for name in ("worker-1", "worker-2")})
+    for expression, value in (('haproxy_backend_current_queue{proxy="workers"}', 0),
+                              ('sum(haproxy_server_status{proxy="workers",state="UP"})', 2),
+                              ('haproxy_backend_http_responses_total{proxy="workers",code="5xx"}', 0)):
+        equal(list(watching.query(expression).values()), [value], expression)
+
+
 reason = prepare()
 if reason:
     print(reason)
     status = 77
 else:
+    if shutil.which("prometheus"):
+        watching = Prometheus(real())
     status = suite.run()
+    if watching:
+        watching.stop()
 shutil.rmtree(FOLDER, ignore_errors=True)
 sys.exit(status)

@@ -568,7 +568,9 @@ def the_dashboard_is_one_that_grafana_10_imports():
         taken |= cells
         if panel["type"] == "row":
             continue
-        check(panel["description"] and panel["targets"], panel["title"])
+        check(panel["description"] and panel["targets"] and panel["fieldConfig"]["defaults"]["unit"], panel["title"])
+        check(len(panel["targets"]) == 1 or all(t["legendFormat"] for t in panel["targets"]), "%s: series without a name" % panel["title"])
+        check(panel["type"] != "timeseries" or all(t["legendFormat"] for t in panel["targets"]), panel["title"])
         equal(len({t["refId"] for t in panel["targets"]}), len(panel["targets"]))
         for source in [panel["datasource"]] + [t["datasource"] for t in panel["targets"]]:
             equal(source, {"type": "prometheus", "uid": "${datasource}"})

@@ -320,6 +320,8 @@ static ErrCode exchange(Fetcher *f, const FetchRequest *r, const char *url, bool
         code = curl_easy_perform(f->curl);
     curl_easy_reset(f->curl); /* it must not point at what ends here */
     curl_slist_free_all(headers);
+    a->elsewhere = !at_home;
+    a->with_token = at_home && may_see_token(f, url);
     if (code == CURLE_OK || x.enough) {
         /* An empty body never came to on_body. */
         if (!x.enough && !x.body_began && wanted(&x) && !r->begin(r->ctx, a, err))

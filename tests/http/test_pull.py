@@ -149,6 +149,27 @@ def what_is_there_is_not_fetched_again_unless_forced():
 
 
 @suite.test
+def what_is_complete_need_not_be_writable():
+    def state(home):
+        found = {}
+        for folder, folders, files in os.walk(home.cache):
+            for name in [".", *folders, *files]:
+                st = os.lstat(os.path.join(folder, name))
+                found[os.path.join(folder, name)] = (st.st_ino, st.st_mtime_ns)
+        return found
+    with hub_and_home() as (_, home):
+        home.pull()
+        shutil.rmtree(home.cache + "/.locks")
+        with open(home.cache + "/.locks", "w", encoding="ascii"):  # no lock can be taken, not even by root
+            pass
+        before = state(home)
+        equal(home.pull(), "")
+        equal(state(home), before)
+        os.unlink(home.blob("tokenizer.json"))
+        home.fail("/.locks", "Not a directory")
+
+
+@suite.test
 def a_commit_that_is_there_asks_nobody():
     with hub_and_home() as (hub, home):
         home.pull(REPO + "@" + hub.commit)
@@ -366,6 +387,20 @@ def whoever_may_not_read_it_is_told_what_to_do():
         check("hf_wrong" not in error, "the token is printed")
         hub.trick("config.json", lambda h, r: h.reply(403, X_Error_Code="GatedRepo"), host="hub", method="HEAD")
         home.fail("access has to be asked for at %s/%s" % (hub.url, REPO), "set HF_TOKEN")
+        hub.tricks.clear()
+        hub.trick("config.json", lambda h, r: h.reply(403), host="hub", method="HEAD")
+        home.fail("everybody may read (status 403)", "or set HF_TOKEN")
+    with hub_and_home(HF_TOKEN=TOKEN) as (hub, home):
+        # Nobody refuses a token that he was not sent.
+        hub.tricks.append(lambda h, r: h.reply(401) or True)
+        home.fail("refuses access (status 401), and the token is not sent there without TLS; set HF_ENDPOINT to an https:// address",
+                  env={"HF_ENDPOINT": "http://hub.example", "http_proxy": hub.url})
+        hub.tricks.clear()
+        hub.trick(WEIGHTS, lambda h, r: h.reply(403))
+        home.fail("the storage that %s leads to refuses access (status 403)" % hub.url)
+        hub.tricks.clear()
+        hub.trick(WEIGHTS, lambda h, r: h.reply(404))
+        home.fail("the server answers for model.safetensors with status 404")
 
 
 # --- what is not there, or not now ---

@@ -353,8 +353,10 @@ ErrCode fetch_run(Fetcher *f, const FetchRequest *r, HubAnswer *a, Err *err)
             return ERR_OK;
         if (next_url(next, url, a, err) != ERR_OK)
             return err->code;
-        /* Whoever keeps the bytes need not be asked what the hub has said. */
-        if (r->head && !same_origin(next, f->endpoint))
+        /* Whoever keeps the bytes need not be asked what the hub has said. A mirror that has said
+         * nothing leads to the hub that knows. */
+        if (r->head && !same_origin(next, url) &&
+            (a->commit[0] != '\0' || a->linked_etag[0] != '\0'))
             return ERR_OK;
         memcpy(url, next, sizeof url);
     }

@@ -25,7 +25,7 @@ typedef struct {
 
 typedef struct {
     const char *url;
-    bool head;            /* HEAD: the answer of the hub itself, not of where it leads to */
+    bool head;            /* HEAD: the answer of the hub itself, not of where the bytes are */
     uint64_t from;        /* the first byte that is wanted; 0: all */
     const char *if_range; /* with from: the ETag of what is there; "": none */
     /* Of a GET that succeeds (200 or 206): its headers, then its bytes. False ends the request;

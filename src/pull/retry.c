@@ -22,8 +22,8 @@ static ErrCode no_access(const PullOptions *o, const HubAnswer *a, Err *err)
 
     if (a->elsewhere)
         return err_set(err, ERR_IO,
-                       "%s: the storage that %s leads to refuses access (status %d); a proxy in "
-                       "between, or this machine's clock, may be the reason",
+                       "%s: the host that %s leads to refuses access (status %d), and no token is "
+                       "sent there; if HF_ENDPOINT is a mirror, name the hub itself",
                        id, o->endpoint, a->status);
     if (o->token[0] != '\0' && !a->with_token)
         return err_set(err, ERR_IO,
@@ -82,7 +82,7 @@ ErrCode retry_status(const PullOptions *o, const char *file, const HubAnswer *a,
 {
     if (a->status == 401 || a->status == 403)
         return no_access(o, a, err);
-    if (a->status == 404 && !a->elsewhere)
+    if (a->status == 404 && (!a->elsewhere || a->error_code[0] != '\0'))
         return not_found(o, file, a, err);
     if (a->status == 429)
         return too_many(o, a, err);

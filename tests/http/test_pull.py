@@ -263,6 +263,28 @@ def the_client_of_hugging_face_reads_the_cache_and_is_read():
             equal([r for r in hub.requests if r.method == "GET"], [])
 
 
+@suite.test
+def blobs_may_be_links_to_a_store_of_all_repositories():
+    """What newer versions of Hugging Face's own client make of large files, read-only."""
+    with hub_and_home() as (hub, home):
+        home.pull()
+        store = os.path.join(home.cache, "blobs", "ab", "ab" * 32)
+        os.makedirs(os.path.dirname(store))
+        os.rename(home.blob(WEIGHTS), store)
+        os.chmod(store, 0o444)
+        os.symlink("../../blobs/ab/" + "ab" * 32, home.blob(WEIGHTS))
+        hub.requests.clear()
+        equal(home.pull(), "")
+        equal([r for r in hub.requests if r.method == "GET"], [])
+        status, _, error = home.run("info", "--model", REPO)
+        equal((status, error), (0, ""))
+        before = os.stat(store)
+        home.pull(REPO, "--force")
+        check(not os.path.islink(home.blob(WEIGHTS)), "what is forced comes through the link")
+        equal((os.stat(store).st_mtime_ns, read(store)), (before.st_mtime_ns, FEW[WEIGHTS]))
+        check_whole(hub, home)
+
+
 # --- finding it ---
 
 @suite.test
@@ -332,6 +354,38 @@ def one_gguf_file_can_be_pulled_and_found():
         has(home.run("info", "--model", REPO)[2], "there are 2 .gguf files")
 
 
+@suite.test
+def a_mirror_may_lead_to_the_hub_and_the_hub_to_itself():
+    """HF_ENDPOINT may be a host that knows nothing and leads to the hub; the hub leads small files to an address of a commit."""
+    with Hub(dict(FEW), token=TOKEN) as hub, Hub({}) as mirror, home_of(mirror, HF_TOKEN=TOKEN) as home:
+        mirror.tricks.append(lambda h, r: h.reply(308, Location=hub.url + r.path) or True)
+        home.fail("someone/tiny-gpt2: the host that %s leads to refuses access (status 401), and no token is sent there; "
+                  "if HF_ENDPOINT is a mirror, name the hub itself" % mirror.url)
+        check(not any(r.headers.get("Authorization") for r in hub.requests), "the mirror's token went to another host")
+        hub.token = None
+        home.fail("someone/else: %s has no such repository" % mirror.url, args=("someone/else", "--retries", "0"))
+        cached = "/api/resolve-cache/models/%s/%s/" % (REPO, hub.commit)
+
+        def leads(handler, request):
+            if request.name in hub.large or "/resolve/" not in request.path or request.name not in hub.files:
+                return False
+            handler.reply(307, Location=cached + request.name + "?etag=%22x%22", X_Repo_Commit=hub.commit, ETag='"of the address"',
+                          X_Linked_Etag='"%s"' % hub.etag(request.name), X_Linked_Size=len(hub.files[request.name]))
+            return True
+
+        def answers(handler, request):
+            if not request.path.startswith(cached):
+                return False
+            hub.store(handler, request, etag='"%s"' % hub.etag(request.name), X_Repo_Commit=hub.commit)
+            return True
+        hub.tricks[:] = [leads, answers]
+        for cache, endpoint in (("/hub", mirror.url), ("/direct", hub.url)):
+            home.pull(REPO, "--cache-dir", home.root + cache, env={"HF_ENDPOINT": endpoint})
+            home.repo = "%s%s/models--someone--tiny-gpt2" % (home.root, cache)
+            home.hub = hub
+            check_whole(hub, home)
+
+
 # --- the token ---
 
 @suite.test
@@ -397,7 +451,7 @@ def whoever_may_not_read_it_is_told_what_to_do():
                   env={"HF_ENDPOINT": "http://hub.example", "http_proxy": hub.url})
         hub.tricks.clear()
         hub.trick(WEIGHTS, lambda h, r: h.reply(403))
-        home.fail("the storage that %s leads to refuses access (status 403)" % hub.url)
+        home.fail("the host that %s leads to refuses access (status 403), and no token is sent there" % hub.url)
         hub.tricks.clear()
         hub.trick(WEIGHTS, lambda h, r: h.reply(404))
         home.fail("the server answers for model.safetensors with status 404")

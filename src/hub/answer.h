@@ -27,11 +27,13 @@ typedef struct {
     uint64_t range_start, range_end, range_total; /* Content-Range; the end is its last byte */
     uint64_t retry_after_s;                       /* Retry-After, where it is a number */
     bool encoded;                                 /* Content-Encoding is something */
-    char etag[HUB_ETAG_BYTES];                    /* as sent; empty: none */
-    char linked_etag[HUB_ETAG_BYTES];             /* X-Linked-Etag, as sent */
-    char commit[HUB_COMMIT_BYTES];                /* X-Repo-Commit */
-    char error_code[HUB_CODE_BYTES];              /* X-Error-Code: letters only */
-    char location[HUB_URL_BYTES];                 /* Location, printable ASCII only */
+    bool elsewhere;  /* of who asked: it is not the hub's own answer, but of who it led to */
+    bool with_token; /* of who asked: the request had the token */
+    char etag[HUB_ETAG_BYTES];        /* as sent; empty: none */
+    char linked_etag[HUB_ETAG_BYTES]; /* X-Linked-Etag, as sent */
+    char commit[HUB_COMMIT_BYTES];    /* X-Repo-Commit */
+    char error_code[HUB_CODE_BYTES];  /* X-Error-Code: letters only */
+    char location[HUB_URL_BYTES];     /* Location, printable ASCII only */
 } HubAnswer;
 
 /* Before the first line. */

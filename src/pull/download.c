@@ -371,13 +371,14 @@ static ErrCode give_name(Transfer *t, Err *err)
         return io_error(t, errno, err);
     if (ftruncate(t->lock, 0) != 0) /* nothing is incomplete any more */
         return io_error(t, errno, err);
-    return store_sync_folder(t->blob, err);
+    return store_sync_blobs(t->d->store, err);
 }
 
 static ErrCode download_locked(Transfer *t, Err *err)
 {
     ErrCode code = ERR_OK;
 
+    /* Whoever had the lock before may have got it. */
     if (!t->d->o->force && blob_is_there(t->blob, t->f))
         return ERR_OK;
     code = open_incomplete(t, err);
@@ -400,8 +401,12 @@ ErrCode download_file(const Download *d, const RemoteFile *f, const char *url, E
 {
     Transfer t = {.d = d, .f = f, .url = url, .fd = -1, .lock = -1};
 
-    if (store_blob_path(t.blob, t.incomplete, d->store, f->blob, err) != ERR_OK ||
-        take_lock(&t, err) != ERR_OK)
+    if (store_blob_path(t.blob, t.incomplete, d->store, f->blob, err) != ERR_OK)
+        return err->code;
+    /* What is complete needs no lock: in a cache that only others may write to there is none. */
+    if (!d->o->force && blob_is_there(t.blob, f))
+        return ERR_OK;
+    if (store_make_folders(d->store, err) != ERR_OK || take_lock(&t, err) != ERR_OK)
         return err->code;
     progress_begin(d->progress, f->name, 0, f->has_size ? f->size : 0);
     const ErrCode code = download_locked(&t, err);

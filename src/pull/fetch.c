@@ -320,6 +320,8 @@ static ErrCode exchange(Fetcher *f, const FetchRequest *r, const char *url, bool
         code = curl_easy_perform(f->curl);
     curl_easy_reset(f->curl); /* it must not point at what ends here */
     curl_slist_free_all(headers);
+    a->elsewhere = !at_home;
+    a->with_token = at_home && may_see_token(f, url);
     if (code == CURLE_OK || x.enough) {
         /* An empty body never came to on_body. */
         if (!x.enough && !x.body_began && wanted(&x) && !r->begin(r->ctx, a, err))
@@ -351,8 +353,10 @@ ErrCode fetch_run(Fetcher *f, const FetchRequest *r, HubAnswer *a, Err *err)
             return ERR_OK;
         if (next_url(next, url, a, err) != ERR_OK)
             return err->code;
-        /* Whoever keeps the bytes need not be asked what the hub has said. */
-        if (r->head && !same_origin(next, f->endpoint))
+        /* Whoever keeps the bytes need not be asked what the hub has said. A mirror that has said
+         * nothing leads to the hub that knows. */
+        if (r->head && !same_origin(next, url) &&
+            (a->commit[0] != '\0' || a->linked_etag[0] != '\0'))
             return ERR_OK;
         memcpy(url, next, sizeof url);
     }

@@ -25,7 +25,7 @@ typedef struct {
 
 typedef struct {
     const char *url;
-    bool head;            /* HEAD: the answer of the hub itself, not of where it leads to */
+    bool head;            /* HEAD: the answer of the hub itself, not of where the bytes are */
     uint64_t from;        /* the first byte that is wanted; 0: all */
     const char *if_range; /* with from: the ETag of what is there; "": none */
     /* Of a GET that succeeds (200 or 206): its headers, then its bytes. False ends the request;
@@ -40,7 +40,8 @@ typedef struct {
 ErrCode fetch_open(Fetcher *f, Err *err) ERR_CHECK;
 void fetch_close(Fetcher *f); /* a zeroed one is allowed */
 
-/* Runs r; *a is the last answer, whatever its status is, with what the hub said on the way.
+/* Runs r; *a is the last answer, whatever its status is, with what the hub said on the way and who
+ * gave it to whom (elsewhere, with_token).
  * Errors: ERR_NETWORK, which may be gone the next time; ERR_CANCELLED; all others, those of begin
  * and take included, stay. Messages name the host. */
 ErrCode fetch_run(Fetcher *f, const FetchRequest *r, HubAnswer *a, Err *err) ERR_CHECK;

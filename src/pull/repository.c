@@ -336,6 +336,16 @@ static ErrCode check_room(const Pull *p, Err *err)
         p->store.repo, progress_size(needed, left), progress_size(there, room));
 }
 
+/* Whether the cache's branch or tag stands for this commit already. */
+static bool has_ref(const Pull *p)
+{
+    char commit[HUB_COMMIT_BYTES];
+    Err unread = {.code = ERR_OK};
+
+    return hub_cache_commit(commit, p->o->cache, &p->o->repo, &unread) == ERR_OK &&
+           strcmp(commit, p->commit) == 0;
+}
+
 static ErrCode get_all(Pull *p, Err *err)
 {
     if (check_room(p, err) != ERR_OK)
@@ -343,10 +353,10 @@ static ErrCode get_all(Pull *p, Err *err)
     for (int i = 0; i < p->n_files; i++)
         if (get(p, &p->files[i], err) != ERR_OK)
             return err->code;
-    if (store_sync_folder(p->store.snapshot, err) != ERR_OK)
+    if (store_sync_snapshot(&p->store, err) != ERR_OK)
         return err->code;
     /* Last: until now the branch stands for what it stood for before, which is complete. */
-    return store_write_ref(&p->store, &p->o->repo, p->commit, err);
+    return has_ref(p) ? ERR_OK : store_write_ref(&p->store, &p->o->repo, p->commit, err);
 }
 
 /* --- the two forms of a pull --- */

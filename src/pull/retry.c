@@ -20,16 +20,25 @@ static ErrCode no_access(const PullOptions *o, const HubAnswer *a, Err *err)
 {
     const char *id = o->repo.id;
 
+    if (a->elsewhere)
+        return err_set(err, ERR_IO,
+                       "%s: the host that %s leads to refuses access (status %d), and no token is "
+                       "sent there; if HF_ENDPOINT is a mirror, name the hub itself",
+                       id, o->endpoint, a->status);
+    if (o->token[0] != '\0' && !a->with_token)
+        return err_set(err, ERR_IO,
+                       "%s: %s refuses access (status %d), and the token is not sent there without "
+                       "TLS; set HF_ENDPOINT to an https:// address",
+                       id, o->endpoint, a->status);
     if (strcmp(a->error_code, "GatedRepo") == 0)
         return err_set(err, ERR_IO, "%s: access has to be asked for at %s/%s (status %d); then %s",
                        id, o->endpoint, id, a->status,
                        o->token[0] != '\0' ? "use a token of that account" : "set HF_TOKEN");
-    if (a->status == 401 && o->token[0] == '\0')
-        return err_set(
-            err, ERR_IO,
-            "%s: there is no such repository at %s that everybody may read (status 401); "
-            "check the name, or set HF_TOKEN for a private one",
-            id, o->endpoint);
+    if (o->token[0] == '\0')
+        return err_set(err, ERR_IO,
+                       "%s: there is no such repository at %s that everybody may read (status %d); "
+                       "check the name, or set HF_TOKEN for a private one",
+                       id, o->endpoint, a->status);
     return err_set(
         err, ERR_IO,
         "%s: %s refuses this token (status %d); check HF_TOKEN, and that its account may "
@@ -73,7 +82,7 @@ ErrCode retry_status(const PullOptions *o, const char *file, const HubAnswer *a,
 {
     if (a->status == 401 || a->status == 403)
         return no_access(o, a, err);
-    if (a->status == 404)
+    if (a->status == 404 && (!a->elsewhere || a->error_code[0] != '\0'))
         return not_found(o, file, a, err);
     if (a->status == 429)
         return too_many(o, a, err);

@@ -52,17 +52,20 @@ static ErrCode make_folders(const char *path, Err *err)
 
 ErrCode store_open(Store *s, const char *cache, const HubRepo *repo, const char *commit, Err *err)
 {
-    char blobs[PATH_MAX];
-
     if (join(s->repo, cache, repo->folder, err) != ERR_OK ||
         join(s->locks, cache, ".locks", err) != ERR_OK ||
         join(s->locks, s->locks, repo->folder, err) != ERR_OK ||
-        join(blobs, s->repo, "blobs", err) != ERR_OK ||
+        join(s->blobs, s->repo, "blobs", err) != ERR_OK ||
         hub_cache_snapshot(s->snapshot, cache, repo, commit, err) != ERR_OK ||
         join(s->absent, s->repo, ".no_exist", err) != ERR_OK ||
         join(s->absent, s->absent, commit, err) != ERR_OK)
         return err->code;
-    if (make_folders(s->snapshot, err) != ERR_OK || make_folders(blobs, err) != ERR_OK ||
+    return ERR_OK;
+}
+
+ErrCode store_make_folders(const Store *s, Err *err)
+{
+    if (make_folders(s->snapshot, err) != ERR_OK || make_folders(s->blobs, err) != ERR_OK ||
         make_folders(s->locks, err) != ERR_OK)
         return err->code;
     return ERR_OK;
@@ -73,12 +76,12 @@ ErrCode store_blob_path(char out[PATH_MAX], char incomplete[PATH_MAX], const Sto
 {
     char name[HUB_BLOB_BYTES + 16];
 
-    if (join(out, s->repo, "blobs", err) != ERR_OK || join(out, out, blob, err) != ERR_OK)
+    if (join(out, s->blobs, blob, err) != ERR_OK)
         return err->code;
     if (incomplete == NULL)
         return ERR_OK;
-    (void)snprintf(name, sizeof name, "blobs/%s.incomplete", blob);
-    return join(incomplete, s->repo, name, err);
+    (void)snprintf(name, sizeof name, "%s.incomplete", blob);
+    return join(incomplete, s->blobs, name, err);
 }
 
 /* Whether fd is still what path names: its last holder may have removed it. */
@@ -125,6 +128,8 @@ ErrCode store_link(const Store *s, const char *name, const char *blob, Err *err)
     const ssize_t n = readlink(path, now, sizeof now);
     if (n == (ssize_t)strlen(target) && memcmp(now, target, (size_t)n) == 0)
         return ERR_OK;
+    if (store_make_folders(s, err) != ERR_OK)
+        return err->code;
     (void)unlink(made); /* of a process of the same number that was killed */
     if (symlink(target, made) == 0 && rename(made, path) == 0)
         return ERR_OK;
@@ -146,6 +151,45 @@ void store_mark_absent(const Store *s, const char *name)
         (void)close(fd);
 }
 
+/* Brings the names in a folder to the disk. */
+static ErrCode sync_folder(const char *folder, Err *err)
+{
+    const int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int done = -1;
+
+    if (fd >= 0) {
+        do
+            done = fsync(fd);
+        while (done != 0 && errno == EINTR);
+    }
+    /* File systems that cannot do this for a folder say so. */
+    const int error = done != 0 && errno != EINVAL && errno != ENOTSUP ? errno : 0;
+    if (fd >= 0)
+        (void)close(fd);
+    return error == 0 ? ERR_OK : err_set(err, ERR_IO, "%s: %s", folder, strerror(error));
+}
+
+/* The folder above as well: it has the name of this one. */
+static ErrCode sync_two_folders(const char *folder, Err *err)
+{
+    char above[PATH_MAX];
+
+    if (sync_folder(folder, err) != ERR_OK)
+        return err->code;
+    (void)snprintf(above, sizeof above, "%.*s", (int)(strrchr(folder, '/') - folder), folder);
+    return sync_folder(above, err);
+}
+
+ErrCode store_sync_blobs(const Store *s, Err *err)
+{
+    return sync_folder(s->blobs, err);
+}
+
+ErrCode store_sync_snapshot(const Store *s, Err *err)
+{
+    return sync_two_folders(s->snapshot, err);
+}
+
 ErrCode store_write_ref(const Store *s, const HubRepo *repo, const char *commit, Err *err)
 {
     char path[PATH_MAX], folder[PATH_MAX];
@@ -161,28 +205,7 @@ ErrCode store_write_ref(const Store *s, const HubRepo *repo, const char *commit,
     if (make_folders(folder, err) != ERR_OK || new_file_open(&f, path, err) != ERR_OK)
         return err->code;
     (void)new_file_write(&f, commit, strlen(commit));
-    return new_file_commit(&f, err) != ERR_OK ? err->code : store_sync_folder(path, err);
-}
-
-ErrCode store_sync_folder(const char *path, Err *err)
-{
-    char folder[PATH_MAX];
-    const char *slash = strrchr(path, '/');
-    int fd, done = -1;
-
-    (void)snprintf(folder, sizeof folder, "%.*s", slash != NULL ? (int)(slash - path) : 1,
-                   slash != NULL ? path : ".");
-    fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd >= 0) {
-        do
-            done = fsync(fd);
-        while (done != 0 && errno == EINTR);
-    }
-    /* File systems that cannot do this for a folder say so. */
-    const int error = done != 0 && errno != EINVAL && errno != ENOTSUP ? errno : 0;
-    if (fd >= 0)
-        (void)close(fd);
-    return error == 0 ? ERR_OK : err_set(err, ERR_IO, "%s: %s", folder, strerror(error));
+    return new_file_commit(&f, err) != ERR_OK ? err->code : sync_two_folders(folder, err);
 }
 
 bool store_free_bytes(const Store *s, uint64_t *bytes)

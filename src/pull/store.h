@@ -14,14 +14,19 @@
 /* The paths of one snapshot. */
 typedef struct {
     char repo[PATH_MAX];     /* CACHE/models--ORG--NAME */
+    char blobs[PATH_MAX];    /* repo/blobs */
     char locks[PATH_MAX];    /* CACHE/.locks/models--ORG--NAME */
     char snapshot[PATH_MAX]; /* repo/snapshots/COMMIT */
     char absent[PATH_MAX];   /* repo/.no_exist/COMMIT */
 } Store;
 
-/* Makes the folders of a commit, as far as they are not there. Errors: ERR_IO, ERR_LIMIT. */
+/* The paths of a commit; nothing is made. Errors: ERR_LIMIT. */
 ErrCode store_open(Store *s, const char *cache, const HubRepo *repo, const char *commit,
                    Err *err) ERR_CHECK;
+
+/* Makes the folders, as far as they are not there: what is complete needs none of them to be
+ * writable. Errors: ERR_IO. */
+ErrCode store_make_folders(const Store *s, Err *err) ERR_CHECK;
 
 /* CACHE/.../blobs/BLOB and, to incomplete unless that is NULL, what it is called before. */
 ErrCode store_blob_path(char out[PATH_MAX], char incomplete[PATH_MAX], const Store *s,
@@ -31,7 +36,7 @@ ErrCode store_blob_path(char out[PATH_MAX], char incomplete[PATH_MAX], const Sto
  * it. Closing the descriptor gives it back. Errors: ERR_IO, ERR_LIMIT. */
 ErrCode store_try_lock(int *fd, const Store *s, const char *blob, Err *err) ERR_CHECK;
 
-/* Makes snapshot/name lead to a blob, instead of what was there. */
+/* Makes snapshot/name lead to a blob, instead of what was there; does nothing where it does. */
 ErrCode store_link(const Store *s, const char *name, const char *blob, Err *err) ERR_CHECK;
 
 /* Keeps in mind that the repository has no such file. A failure costs nothing but a question. */
@@ -41,8 +46,9 @@ void store_mark_absent(const Store *s, const char *name);
 ErrCode store_write_ref(const Store *s, const HubRepo *repo, const char *commit,
                         Err *err) ERR_CHECK;
 
-/* Brings what was done in the folder of path to the disk. */
-ErrCode store_sync_folder(const char *path, Err *err) ERR_CHECK;
+/* Brings the names in blobs/, or the links of the snapshot, to the disk. Errors: ERR_IO. */
+ErrCode store_sync_blobs(const Store *s, Err *err) ERR_CHECK;
+ErrCode store_sync_snapshot(const Store *s, Err *err) ERR_CHECK;
 
 /* Bytes that the user may still write to the file system of the repository's folder. */
 bool store_free_bytes(const Store *s, uint64_t *bytes);

@@ -149,6 +149,27 @@ def what_is_there_is_not_fetched_again_unless_forced():
 
 
 @suite.test
+def what_is_complete_need_not_be_writable():
+    def state(home):
+        found = {}
+        for folder, folders, files in os.walk(home.cache):
+            for name in [".", *folders, *files]:
+                st = os.lstat(os.path.join(folder, name))
+                found[os.path.join(folder, name)] = (st.st_ino, st.st_mtime_ns)
+        return found
+    with hub_and_home() as (_, home):
+        home.pull()
+        shutil.rmtree(home.cache + "/.locks")
+        with open(home.cache + "/.locks", "w", encoding="ascii"):  # no lock can be taken, not even by root
+            pass
+        before = state(home)
+        equal(home.pull(), "")
+        equal(state(home), before)
+        os.unlink(home.blob("tokenizer.json"))
+        home.fail("/.locks", "Not a directory")
+
+
+@suite.test
 def a_commit_that_is_there_asks_nobody():
     with hub_and_home() as (hub, home):
         home.pull(REPO + "@" + hub.commit)
@@ -242,6 +263,28 @@ def the_client_of_hugging_face_reads_the_cache_and_is_read():
             equal([r for r in hub.requests if r.method == "GET"], [])
 
 
+@suite.test
+def blobs_may_be_links_to_a_store_of_all_repositories():
+    """What newer versions of Hugging Face's own client make of large files, read-only."""
+    with hub_and_home() as (hub, home):
+        home.pull()
+        store = os.path.join(home.cache, "blobs", "ab", "ab" * 32)
+        os.makedirs(os.path.dirname(store))
+        os.rename(home.blob(WEIGHTS), store)
+        os.chmod(store, 0o444)
+        os.symlink("../../blobs/ab/" + "ab" * 32, home.blob(WEIGHTS))
+        hub.requests.clear()
+        equal(home.pull(), "")
+        equal([r for r in hub.requests if r.method == "GET"], [])
+        status, _, error = home.run("info", "--model", REPO)
+        equal((status, error), (0, ""))
+        before = os.stat(store)
+        home.pull(REPO, "--force")
+        check(not os.path.islink(home.blob(WEIGHTS)), "what is forced comes through the link")
+        equal((os.stat(store).st_mtime_ns, read(store)), (before.st_mtime_ns, FEW[WEIGHTS]))
+        check_whole(hub, home)
+
+
 # --- finding it ---
 
 @suite.test
@@ -311,6 +354,38 @@ def one_gguf_file_can_be_pulled_and_found():
         has(home.run("info", "--model", REPO)[2], "there are 2 .gguf files")
 
 
+@suite.test
+def a_mirror_may_lead_to_the_hub_and_the_hub_to_itself():
+    """HF_ENDPOINT may be a host that knows nothing and leads to the hub; the hub leads small files to an address of a commit."""
+    with Hub(dict(FEW), token=TOKEN) as hub, Hub({}) as mirror, home_of(mirror, HF_TOKEN=TOKEN) as home:
+        mirror.tricks.append(lambda h, r: h.reply(308, Location=hub.url + r.path) or True)
+        home.fail("someone/tiny-gpt2: the host that %s leads to refuses access (status 401), and no token is sent there; "
+                  "if HF_ENDPOINT is a mirror, name the hub itself" % mirror.url)
+        check(not any(r.headers.get("Authorization") for r in hub.requests), "the mirror's token went to another host")
+        hub.token = None
+        home.fail("someone/else: %s has no such repository" % mirror.url, args=("someone/else", "--retries", "0"))
+        cached = "/api/resolve-cache/models/%s/%s/" % (REPO, hub.commit)
+
+        def leads(handler, request):
+            if request.name in hub.large or "/resolve/" not in request.path or request.name not in hub.files:
+                return False
+            handler.reply(307, Location=cached + request.name + "?etag=%22x%22", X_Repo_Commit=hub.commit, ETag='"of the address"',
+                          X_Linked_Etag='"%s"' % hub.etag(request.name), X_Linked_Size=len(hub.files[request.name]))
+            return True
+
+        def answers(handler, request):
+            if not request.path.startswith(cached):
+                return False
+            hub.store(handler, request, etag='"%s"' % hub.etag(request.name), X_Repo_Commit=hub.commit)
+            return True
+        hub.tricks[:] = [leads, answers]
+        for cache, endpoint in (("/hub", mirror.url), ("/direct", hub.url)):
+            home.pull(REPO, "--cache-dir", home.root + cache, env={"HF_ENDPOINT": endpoint})
+            home.repo = "%s%s/models--someone--tiny-gpt2" % (home.root, cache)
+            home.hub = hub
+            check_whole(hub, home)
+
+
 # --- the token ---
 
 @suite.test
@@ -366,6 +441,20 @@ def whoever_may_not_read_it_is_told_what_to_do():
         check("hf_wrong" not in error, "the token is printed")
         hub.trick("config.json", lambda h, r: h.reply(403, X_Error_Code="GatedRepo"), host="hub", method="HEAD")
         home.fail("access has to be asked for at %s/%s" % (hub.url, REPO), "set HF_TOKEN")
+        hub.tricks.clear()
+        hub.trick("config.json", lambda h, r: h.reply(403), host="hub", method="HEAD")
+        home.fail("everybody may read (status 403)", "or set HF_TOKEN")
+    with hub_and_home(HF_TOKEN=TOKEN) as (hub, home):
+        # Nobody refuses a token that he was not sent.
+        hub.tricks.append(lambda h, r: h.reply(401) or True)
+        home.fail("refuses access (status 401), and the token is not sent there without TLS; set HF_ENDPOINT to an https:// address",
+                  env={"HF_ENDPOINT": "http://hub.example", "http_proxy": hub.url})
+        hub.tricks.clear()
+        hub.trick(WEIGHTS, lambda h, r: h.reply(403))
+        home.fail("the host that %s leads to refuses access (status 403), and no token is sent there" % hub.url)
+        hub.tricks.clear()
+        hub.trick(WEIGHTS, lambda h, r: h.reply(404))
+        home.fail("the server answers for model.safetensors with status 404")
 
 
 # --- what is not there, or not now ---

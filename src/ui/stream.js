@@ -159,14 +159,24 @@ function showRunning(controller) {
   if (!$('why').hidden && !$('why').contains(document.activeElement)) fillWhy(current); // its buttons work or not
 }
 
-// Sends the prompt and what is shown after it, and appends what comes.
-async function complete(settings) {
-  const controller = new AbortController();
-  const counts = {tokens: 0, begin: performance.now(), first: 0, last: 0, finish: 'failed', usage: null, answered: false};
-  const fields = [...codeFields(given + text, settings), ['stream', 'true'], ['stream_options', '{"include_usage":true}'], ['logprobs', String(LIKELIEST)]];
-  let problem;
+function beginOutput(prompt) {
+  clearOutput(prompt);
+  $('output').classList.remove('old');
   show('empty', false);
   show('output', true);
+  if ($('output').getBoundingClientRect().bottom > innerHeight) $('output').scrollIntoView({block: 'center'});
+}
+
+// Sends the new prompt, or without one that of before and what is shown after it, and appends what comes. What is shown makes way
+// for a new prompt when the worker has taken it, not before: a refusal must not cost a text.
+async function complete(settings, prompt) {
+  const controller = new AbortController();
+  const counts = {tokens: 0, begin: performance.now(), first: 0, last: 0, finish: 'failed', usage: null, answered: false};
+  const fresh = prompt !== undefined;
+  const before = $('summary').textContent;
+  const fields = [...codeFields(fresh ? prompt : given + text, settings), ['stream', 'true'], ['stream_options', '{"include_usage":true}'], ['logprobs', String(LIKELIEST)]];
+  let problem;
+  $('output').classList.toggle('old', fresh);
   showProblem(null);
   showRunning(controller);
   write('summary', 'Waiting for the first token');
@@ -175,17 +185,20 @@ async function complete(settings) {
     const response = await fetch(BASE + 'v1/completions', {method: 'POST', body: requestBody(fields), signal: controller.signal, cache: 'no-store',
       headers: {'Content-Type': 'application/json', ...keyHeader()}});
     counts.answered = true;
+    if (response.ok && fresh) beginOutput(prompt);
     problem = response.ok ? await receive(response, counts) : await refused(response);
   } catch (error) {
     problem = problemOfFailure(counts, controller);
   }
   controller.abort(); // a stream that made no sense may still go on
+  $('output').classList.remove('old');
   draw();
   lastSpeed = speedOf(counts) || lastSpeed;
   showRunning(null);
-  write('summary', counts.tokens || !problem ? endText(counts) : '');
+  const ended = counts.tokens || (!problem && (counts.answered || !tokens.length));
+  write('summary', ended ? endText(counts) : tokens.length ? before : '');
   $('say').textContent = $('summary').textContent;
-  if (problem) showProblem({...problem, again: ['key', 'field', 'cut'].includes(problem.kind) ? null : () => complete(settings)});
+  if (problem) showProblem({...problem, again: ['key', 'field', 'cut'].includes(problem.kind) ? null : () => complete(settings, counts.tokens ? undefined : prompt)});
   show('output', Boolean(tokens.length || text));
   show('empty', !tokens.length && !text);
   askHealth();
@@ -198,9 +211,8 @@ function generate() {
   complain('prompt', prompt === '' ? 'Write a prompt first' : '');
   if (prompt === '') $('prompt').focus();
   if (prompt === '' || !settings) return;
-  clearOutput(prompt);
-  complete(settings);
-  if ($('output').getBoundingClientRect().bottom > innerHeight) $('output').scrollIntoView({block: 'center'});
+  hideWhy();
+  complete(settings, prompt);
 }
 
 function goOn() {

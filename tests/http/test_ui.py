@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 from browser import Browser, why_none
@@ -485,6 +486,18 @@ def refusals_of_a_proxy_are_told_and_can_be_tried_again():
         b.click("#again")
         b.wait("tokens.length === 1 && " + DONE)
         equal((result(b), b.seen("#problem")), ("a", False))
+        before = b.text("#summary")
+        s.answers["v1/completions"] = (429, "text/html", HTML)
+        told(b)
+        equal((result(b), b.text("#summary"), b.seen("#continue")), ("a", before, True))  # a refusal costs no text
+        go = threading.Event()
+        s.answers["v1/completions"] = lambda handler: go.wait(LIMIT)
+        b.click("#generate")
+        b.wait("running && getComputedStyle(document.getElementById('output')).opacity < 1")
+        b.press("Escape")
+        b.wait(ENDED)
+        go.set()
+        equal((result(b), b.text("#summary"), b.seen("#continue")), ("a", before, True))
 
 
 @in_browser
@@ -715,13 +728,17 @@ def the_copied_curl_command_works():
 
 
 FAKE_OPENAI = """
-import json
+import json, sys, types, urllib.request
 class OpenAI:
     def __init__(self, **options):
         self.options, self.completions = options, self
     def create(self, **fields):
-        print(json.dumps([self.options, fields]))
-        return []
+        print(json.dumps([self.options, fields]), file=sys.stderr)
+        body = {**{k: v for k, v in fields.items() if k != "extra_body"}, **fields.get("extra_body", {})}
+        request = urllib.request.Request(self.options["base_url"] + "/completions", json.dumps(body).encode(), {"Content-Type": "application/json"})
+        for line in urllib.request.urlopen(request):
+            if line.startswith(b"data: {"):
+                yield types.SimpleNamespace(choices=[types.SimpleNamespace(**c) for c in json.loads(line[6:])["choices"]])
 """
 
 
@@ -732,12 +749,14 @@ def the_copied_python_program_asks_for_the_same():
     b.click("#tab-python")
     with open(os.path.join(FOLDER, "openai.py"), "w", encoding="utf-8") as file:
         file.write(FAKE_OPENAI)
-    done = subprocess.run([sys.executable, "-c", b.text("#code")], stdout=subprocess.PIPE, timeout=LIMIT, check=True,
-                          env=dict(os.environ, PYTHONPATH=FOLDER))
-    options, fields = json.loads(done.stdout)
+    done = subprocess.run([sys.executable, "-c", b.text("#code")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=LIMIT,
+                          check=True, env=dict(os.environ, PYTHONPATH=FOLDER, PYTHONIOENCODING="utf-8"))
+    options, fields = json.loads(done.stderr)
     equal(options, {"base_url": "http://127.0.0.1:%d/v1" % suite.real().port, "api_key": "none"})
     equal(fields, {"model": "shakespeare", "prompt": HARD, "max_tokens": 100, "temperature": 0.8, "seed": 18446744073709551615,
                    "extra_body": {"top_k": 40}, "stream": True})
+    want = answer_to(suite.real(), prompt=HARD, max_tokens=100, temperature=0.8, top_k=40, seed=18446744073709551615)["text"]
+    equal(done.stdout.decode("utf-8"), want)
 
 
 @in_browser

@@ -671,6 +671,10 @@ def a_reload_keeps_prompt_and_settings():
           [prompt, "0.35", "7", "9"])
     b.wait("document.getElementById('code').textContent === arguments[0]", code)
     equal((b.text("#stops"), b.js("return stops")), ("a\\tb", ["a\tb"]))
+    fill(b, "x", temperature="9", top_p="0.5")
+    b.reload()  # what cannot be sent is not kept
+    equal(b.js("return ['temperature', 'top_p'].map(i => document.getElementById(i).value)"), ["0.8", "0.5"])
+    has(b.text("#code"), "    temperature=0.8,\n")
     b.click("#reset")
     equal((b.js("return document.getElementById('temperature').value"), b.text("#stops")), ("0.8", ""))
 

@@ -22,10 +22,13 @@ function write(id, text) {
   if ($(id).textContent !== text) $(id).textContent = text;
 }
 
-// Storage may be switched off or full; the page then forgets, and works.
+// Storage may be switched off or full; the page then forgets, and works. A proxy may have several workers below paths of one
+// origin, and the key of one is not for the others.
+const STORED = 'llorch-' + new URL(BASE).pathname;
+
 function recall(storage, name) {
   try {
-    return window[storage].getItem('llorch-' + name);
+    return window[storage].getItem(STORED + name);
   } catch (error) {
     return null;
   }
@@ -33,8 +36,8 @@ function recall(storage, name) {
 
 function remember(storage, name, value) {
   try {
-    if (value === null) window[storage].removeItem('llorch-' + name);
-    else window[storage].setItem('llorch-' + name, value);
+    if (value === null) window[storage].removeItem(STORED + name);
+    else window[storage].setItem(STORED + name, value);
   } catch (error) {
     return;
   }

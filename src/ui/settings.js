@@ -117,6 +117,7 @@ function addStop() {
 function fillSettings(values) {
   for (const name of Object.keys(FIELDS)) {
     $(name).value = typeof values[name] === 'string' ? values[name] : FIELDS[name].initial;
+    if (readField(name).error) $(name).value = FIELDS[name].initial;
     syncSlider(name);
   }
   stops = Array.isArray(values.stops) ? values.stops.filter((s) => typeof s === 'string').slice(0, MAX_STOPS) : [];

@@ -13,10 +13,7 @@ async function getJson(path) {
 }
 
 function queueText() {
-  const {jobs_running: running, jobs_waiting: waiting, queue_limit: limit} = health;
-  if (running === undefined) return health.state === 'busy' ? 'busy' : 'idle';
-  if (!running && !waiting) return 'empty';
-  return running + ' running, ' + waiting + ' of ' + limit + ' waiting';
+  return health.jobs_waiting ? health.jobs_waiting + ' of ' + health.queue_limit + ' waiting' : 'empty';
 }
 
 function stateText(progress) {
@@ -76,6 +73,7 @@ async function askHealth() {
   const before = health;
   try {
     const answer = await getJson('health');
+    if (typeof answer.state !== 'string') throw answer; // of a proxy that has no worker to ask
     const progress = answer.state === 'starting' ? (await getJson('ready')).progress : null;
     health = answer;
     showHealth(progress === undefined ? null : progress);
@@ -95,6 +93,7 @@ async function workerCame() {
   try {
     const response = await fetch(BASE + 'v1/models', {headers: keyHeader(), cache: 'no-store', signal: AbortSignal.timeout(ANSWER_MS)});
     if (response.status === 401) askKey();
+    else if (response.ok) show('key-form', false);
   } catch (error) {
     return;
   }

@@ -62,15 +62,16 @@ function problemOf(status, message, param) {
 }
 
 async function refused(response) {
-  let message = 'status ' + response.status;
+  let message = 'status ' + response.status + ' without a reason';
   let param = null;
   try {
     const body = await response.json();
     const error = body.error || body;
-    message = error.message || (body.errors || []).map((e) => e.message).join('; ') || message;
+    const said = error.message || (body.errors || []).map((e) => e.message).join('; ');
+    if (said && typeof said === 'string') message = said;
     param = error.param || null;
-  } catch (error) {
-    message = 'status ' + response.status + ' without a reason';
+  } catch (error) { // a page of a proxy
+    param = null;
   }
   if (response.status === 401) askKey();
   if (param && $(param + '-wrong')) complain(param, message);
@@ -114,6 +115,12 @@ function endText(counts) {
   return countsText(counts) + ' · ' + (ends[counts.finish] || counts.finish);
 }
 
+function brokenOff(counts) {
+  counts.finish = 'cut';
+  if (counts.tokens) return {kind: 'cut', title: 'The connection was cut in the middle.', text: 'The text so far is kept; Continue goes on from there.'};
+  return {kind: 'other', title: 'The answer broke off before its first token.', text: 'It may have come from something between this page and the worker.'};
+}
+
 // Reads the whole stream; returns a problem or null.
 async function receive(response, counts) {
   for await (const data of eventsOf(response)) {
@@ -126,8 +133,7 @@ async function receive(response, counts) {
     takeChunk(chunk, counts);
     write('summary', countsText(counts));
   }
-  counts.finish = 'cut';
-  return {kind: 'cut', title: 'The connection was cut in the middle.', text: 'The text so far is kept; Continue goes on from there.'};
+  return brokenOff(counts);
 }
 
 function problemOfFailure(counts, controller) {
@@ -135,8 +141,7 @@ function problemOfFailure(counts, controller) {
     counts.finish = 'stopped';
     return null;
   }
-  counts.finish = 'cut';
-  return counts.tokens ? {kind: 'cut', title: 'The connection was cut in the middle.', text: 'The text so far is kept; Continue goes on from there.'} : GONE;
+  return counts.answered ? brokenOff(counts) : GONE;
 }
 
 function showRunning(controller) {
@@ -154,15 +159,25 @@ function showRunning(controller) {
   if (!$('why').hidden && !$('why').contains(document.activeElement)) fillWhy(current); // its buttons work or not
 }
 
-// Sends the prompt and what is shown after it, and appends what comes.
-async function complete(settings) {
-  const controller = new AbortController();
-  const counts = {tokens: 0, begin: performance.now(), first: 0, last: 0, finish: 'stopped', usage: null};
-  const fields = [...codeFields(given + text, settings), ['stream', 'true'], ['stream_options', '{"include_usage":true}'], ['logprobs', '5']];
-  let problem;
-  settleOutput();
+function beginOutput(prompt) {
+  clearOutput(prompt);
+  $('output').classList.remove('old');
   show('empty', false);
   show('output', true);
+  if ($('output').getBoundingClientRect().bottom > innerHeight) $('output').scrollIntoView({block: 'center'});
+}
+
+// Sends the new prompt, or without one that of before and what is shown after it, and appends what comes. What is shown makes way
+// for a new prompt when the worker has taken it, not before: a refusal must not cost a text.
+async function complete(settings, prompt) {
+  const controller = new AbortController();
+  const counts = {tokens: 0, begin: performance.now(), first: 0, last: 0, finish: 'failed', usage: null, answered: false};
+  const fresh = prompt !== undefined;
+  const before = $('summary').textContent;
+  const fields = [...codeFields(fresh ? prompt : given + text, settings), ['stream', 'true'], ['stream_options', '{"include_usage":true}'], ['logprobs', String(LIKELIEST)]];
+  let problem;
+  if (!fresh) settleOutput();
+  $('output').classList.toggle('old', fresh);
   showProblem(null);
   showRunning(controller);
   write('summary', 'Waiting for the first token');
@@ -170,16 +185,21 @@ async function complete(settings) {
   try {
     const response = await fetch(BASE + 'v1/completions', {method: 'POST', body: requestBody(fields), signal: controller.signal, cache: 'no-store',
       headers: {'Content-Type': 'application/json', ...keyHeader()}});
+    counts.answered = true;
+    if (response.ok && fresh) beginOutput(prompt);
     problem = response.ok ? await receive(response, counts) : await refused(response);
   } catch (error) {
     problem = problemOfFailure(counts, controller);
   }
+  controller.abort(); // a stream that made no sense may still go on
+  $('output').classList.remove('old');
   draw();
   lastSpeed = speedOf(counts) || lastSpeed;
   showRunning(null);
-  write('summary', counts.tokens || !problem ? endText(counts) : '');
+  const ended = counts.tokens || (!problem && (counts.answered || !tokens.length));
+  write('summary', ended ? endText(counts) : tokens.length ? before : '');
   $('say').textContent = $('summary').textContent;
-  if (problem) showProblem({...problem, again: ['key', 'field', 'cut'].includes(problem.kind) ? null : () => complete(settings)});
+  if (problem) showProblem({...problem, again: ['key', 'field', 'cut'].includes(problem.kind) ? null : () => complete(settings, counts.tokens ? undefined : prompt)});
   show('output', Boolean(tokens.length || text));
   show('empty', !tokens.length && !text);
   askHealth();
@@ -192,9 +212,8 @@ function generate() {
   complain('prompt', prompt === '' ? 'Write a prompt first' : '');
   if (prompt === '') $('prompt').focus();
   if (prompt === '' || !settings) return;
-  clearOutput(prompt);
-  complete(settings);
-  if ($('output').getBoundingClientRect().bottom > innerHeight) $('output').scrollIntoView({block: 'center'});
+  hideWhy();
+  complete(settings, prompt);
 }
 
 function goOn() {
@@ -246,8 +265,10 @@ function startStream() {
   });
   $('key-form').addEventListener('submit', (event) => {
     event.preventDefault();
-    if (!$('key').value.trim()) return;
-    remember('sessionStorage', 'key', $('key').value.trim());
+    const key = $('key').value.trim();
+    if (!/^[!-~]*$/.test(key)) write('key-hint', 'No key of a worker has blanks or letters beyond ASCII.');
+    if (!/^[!-~]+$/.test(key)) return;
+    remember('sessionStorage', 'key', key);
     $('key').value = '';
     show('key-form', false);
     show('forget', true);

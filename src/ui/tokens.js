@@ -1,11 +1,16 @@
 // The generated text, token by token. A token's bytes are decoded in a row, so that each knows which characters end in it;
 // what is shown is always cut from the text that the worker sent, never put together anew.
 
+const LIKELIEST = 5; // so many are asked for; the worker adds the token itself where it is not among them
 const STEPS = [0.01, 0.05, 0.2, 0.5, 0.9]; // classes p0 (below the first) to p5
+
+// A byte order mark is a character like others, wherever it stands.
+const newDecoder = () => new TextDecoder('utf-8', {ignoreBOM: true});
+
 let given = ''; // the prompt of what is shown
 let text = ''; // all that the worker has sent after it
 let tokens = []; // {word, logprob, best: [[word, logprob]], node, from, to, picked}
-let decoder = new TextDecoder();
+let decoder = newDecoder();
 let reach = 0; // characters of text that the tokens so far stand for
 let drawn = 0; // tokens before this one are drawn whole
 let drawing = 0;
@@ -49,7 +54,7 @@ function clearOutput(prompt) {
   given = prompt;
   text = '';
   tokens = [];
-  decoder = new TextDecoder();
+  decoder = newDecoder();
   reach = drawn = 0;
   current = -1;
   hideWhy();
@@ -109,7 +114,7 @@ function cutOutput(i) {
   tokens = tokens.slice(0, i);
   drawn = Math.min(drawn, i);
   reach = text.length;
-  decoder = new TextDecoder();
+  decoder = newDecoder();
   for (const token of tokens.slice(-4)) decoder.decode(wordBytes(token.word), {stream: true});
 }
 
@@ -158,7 +163,7 @@ function fillWhy(i) {
   const all = candidates(token);
   const rest = 1 - all.reduce((sum, [, logprob]) => sum + Math.exp(logprob), 0);
   const rank = all.findIndex(([word]) => word === token.word);
-  const known = rank < token.best.length ? 'number ' + (rank + 1) + ' of the likeliest' : 'not among the likeliest ' + token.best.length;
+  const known = rank < LIKELIEST ? 'number ' + (rank + 1) + ' of the likeliest' : 'not among the likeliest ' + LIKELIEST;
   title.append(make('span', '', shareText(Math.exp(token.logprob))));
   why.replaceChildren(title, make('p', '', 'Token ' + (i + 1) + ', ' + (token.picked ? 'chosen by you' : known) + (isPart(token.word) ? '; part of a character' : '')),
     ...all.map((candidate) => candidateNode(token, i, candidate)));

@@ -14,10 +14,12 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 from browser import Browser, why_none
 from harness import LIMIT, Skip, Suite, Worker, check, equal, free_port, has, within
+from stand_in import HEALTH, StandIn, chunk
 
 suite = Suite()
 KEY = "a-key-of-the-page-0001"
@@ -166,7 +168,7 @@ class Shared:
     browser = None
 
 
-def browser(worker=None, state="ready", **look):
+def browser(worker=None, state="ready", path="/", **look):
     """The window, as new, at the page of this worker (the shared real one)."""
     if Shared.browser is None:
         Shared.browser = Browser()
@@ -176,7 +178,7 @@ def browser(worker=None, state="ready", **look):
     b.js("try { localStorage.clear(); sessionStorage.clear(); } catch (error) { return; }")  # of the page that is left
     b.open("about:blank")
     b.messages()
-    b.open(address + "/")
+    b.open(address + path)
     b.wait("document.getElementById('state').dataset.state === arguments[0]", state)
     return b
 
@@ -243,12 +245,15 @@ def the_page_says_what_model_this_is():
 @in_browser
 def queue_and_speed_are_shown():
     b = browser()
+    height = "return document.querySelector('header').offsetHeight"
+    before = b.js(height)
     b.js("const f = fetch; window.fetch = async (path, options) => {"
          "  const answer = await f(path, options);"
          "  return path.endsWith('/health') ? new Response(JSON.stringify({...await answer.json(), ...arguments[0]})) : answer; }",
          {"state": "busy", "jobs_running": 1, "jobs_waiting": 3, "queue_limit": 16, "tokens_per_sec": 812.44})
     b.wait("document.getElementById('state-text').textContent === 'Busy, 3 waiting'")
-    equal([b.text("#fact-" + name) for name in ("queue", "speed")], ["1 running, 3 of 16 waiting", "812 tokens/s"])
+    equal([b.text("#fact-" + name) for name in ("queue", "speed")], ["3 of 16 waiting", "812 tokens/s"])
+    equal(b.js(height), before)  # what is below does not jump with each job
     quiet(b)
 
 
@@ -299,6 +304,11 @@ def the_mouse_and_keys_show_alternatives():
     for share, logprob in zip(shares, logprobs):
         within(share, 100 * math.exp(logprob) - 0.06, 100 * math.exp(logprob) + 0.06)
     equal(b.js("return document.querySelectorAll('.why .same').length"), 1)
+    for i in (next(i for i, best in enumerate(want["top_logprobs"]) if len(best) > 5), 0):
+        b.js("showWhy(arguments[0], true)", i)
+        likely = sorted(want["top_logprobs"][i].values(), reverse=True).index(want["token_logprobs"][i])
+        has(b.text(".why p"), "number %d of the likeliest" % (likely + 1) if likely < 5 else "not among the likeliest 5")
+    b.js("showWhy(3, false)")
     b.point("h1")
     b.wait("document.getElementById('why').hidden")
     focus = "return document.activeElement.dataset.i"
@@ -454,6 +464,167 @@ def a_full_queue_is_told_and_can_be_tried_again():
         quiet(b, "503")
 
 
+HTML = b"<!doctype html><title>Error</title><h1>Something</h1>"
+NO_WORKER = {"code": "WORKER_UNHEALTHY", "message": "Worker unhealthy: no worker can take the request", "retriable": True}
+FULL = {"error": {"message": "the queue is full (64 waiting)", "type": "server_error", "param": None, "code": "service_unavailable"}}
+
+
+def told(b):
+    """What the page says after a click on Generate: title, text, whether it can be tried again; nothing may be left half done."""
+    fill(b, "x")
+    b.click("#generate")
+    b.wait(ENDED)
+    return b.text("#problem-title"), b.text("#problem-text"), b.seen("#again")
+
+
+@in_browser
+def refusals_of_a_proxy_are_told_and_can_be_tried_again():
+    """deploy/haproxy answers 429 when its queue is full; others answer in HTML, or with what is no stream at all."""
+    nothing, broken = "The worker takes nothing now:", "The answer broke off before its first token."
+    with StandIn(page()[1].encode("utf-8"), "/") as s:
+        b = browser(s)
+        for status, body, want in [
+                (429, json.dumps(FULL).encode(), (nothing, "the queue is full (64 waiting). Try again in a moment.", True)),
+                (429, HTML, (nothing, "status 429 without a reason. Try again in a moment.", True)),
+                (503, HTML, (nothing, "status 503 without a reason. Try again in a moment.", True)),
+                (502, HTML, ("The worker failed:", "status 502 without a reason", True)),
+                (504, b"null", ("The worker failed:", "status 504 without a reason", True)),
+                (500, b'{"error": {"message": {"a": 1}}}', ("The worker failed:", "status 500 without a reason", True)),
+                (413, HTML, ("The worker refuses the request:", "status 413 without a reason", False)),
+                (200, HTML, (broken, "It may have come from something between this page and the worker.", True)),
+                (200, b"data: null\n\n", (broken, "It may have come from something between this page and the worker.", True)),
+                (401, HTML, ("An API key is needed.", "Enter it above.", False))]:
+            s.answers["v1/completions"] = (status, "text/html" if body is HTML else "application/json", body)
+            equal(told(b), want, "%d %r" % (status, body))
+            equal((b.seen("#output"), b.seen("#empty"), b.text("#summary"), b.seen("#generate")), (False, True, "", True))
+        quiet(b, *range(401, 505))
+        s.answers["v1/completions"] = lambda handler: handler.answer(429, "application/json", json.dumps(FULL).encode(), Retry_After=2)
+        equal(told(b)[2], True)
+        s.answers["v1/completions"] = lambda handler: (handler.begin(), handler.wfile.write(chunk("a", "length", ["a"]) + b"data: [DONE]\n\n"))
+        b.click("#again")
+        b.wait("tokens.length === 1 && " + DONE)
+        equal((result(b), b.seen("#problem")), ("a", False))
+        before = b.text("#summary")
+        s.answers["v1/completions"] = (429, "text/html", HTML)
+        told(b)
+        equal((result(b), b.text("#summary"), b.seen("#continue")), ("a", before, True))  # a refusal costs no text
+        go = threading.Event()
+        s.answers["v1/completions"] = lambda handler: go.wait(LIMIT)
+        b.click("#generate")
+        b.wait("running && getComputedStyle(document.getElementById('output')).opacity < 1")
+        b.press("Escape")
+        b.wait(ENDED)
+        go.set()
+        equal((result(b), b.text("#summary"), b.seen("#continue")), ("a", before, True))
+
+
+@in_browser
+def streams_that_break_keep_the_text_and_let_go_of_the_worker():
+    ends = []
+
+    def stream(*pieces):
+        def answer(handler):
+            handler.begin()
+            for piece in pieces:
+                handler.wfile.write(piece)
+                time.sleep(0.02)
+        return answer
+
+    def nonsense(handler):
+        """Stays open until the page closes the connection."""
+        stream(chunk("ab", None, ["ab"]), b"data: {what\n\n")(handler)
+        handler.connection.settimeout(LIMIT)
+        ends.append(handler.connection.recv(1))
+
+    whole = chunk("\u00e9", "length", ["\u00e9"])
+    with StandIn(page()[1].encode("utf-8"), "/") as s:
+        b = browser(s)
+        s.answers["v1/completions"] = stream(*(whole[i:i + 9] for i in range(0, len(whole), 9)), b"data: [DONE]\n\n")
+        equal((told(b)[0], result(b)), ("", "\u00e9"))
+        for answer in (stream(chunk("ab", None, ["ab"])), nonsense):
+            s.answers["v1/completions"] = answer
+            equal(told(b), ("The connection was cut in the middle.", "The text so far is kept; Continue goes on from there.", False))
+            equal(result(b), "ab")
+            has(b.text("#summary"), "the text so far is kept")
+        end = time.monotonic() + LIMIT
+        while not ends and time.monotonic() < end:
+            time.sleep(0.01)
+        equal(ends, [b""])
+
+
+@in_browser
+def a_proxy_without_a_worker_is_no_worker():
+    """The errors of deploy/haproxy are JSON, and no answer of /health."""
+    with StandIn(page()[1].encode("utf-8"), "/") as s:
+        b = browser(s)
+        for status, value in ((503, NO_WORKER), (200, []), (200, None)):
+            s.json("health", value, status)
+            b.js("askHealth()")
+            b.wait("document.getElementById('state-text').textContent === 'Not reachable'")
+            equal((b.text("h1"), b.text("#fact-worker"), b.js("return document.title")), ("m", "w", "m \u00b7 llorch-cpud"))
+            s.json("health", HEALTH)
+            b.js("askHealth()")
+            b.wait("document.getElementById('state-text').textContent === 'Ready'")
+        quiet(b, "503")
+
+
+@in_browser
+def below_a_path_of_a_proxy_all_stays_there():
+    with StandIn(page()[1].encode("utf-8"), "/a/b/", "/c/") as s:
+        s.answers["v1/models"] = (401, "application/json", b"{}")
+        b = browser(s, path="/a/b/")
+        b.wait("document.getElementById('key-form').checkVisibility()")
+        b.write("#key", "\u043a\u043b\u044e\u0447")
+        b.press("Enter")
+        has(b.text("#key-hint"), "ASCII")
+        equal((b.seen("#key-form"), b.js("return sessionStorage.length")), (True, 0))
+        s.json("v1/models", {"object": "list", "data": []})
+        b.write("#key", KEY)
+        b.press("Enter")
+        b.wait("!document.getElementById('key-form').checkVisibility()")
+        s.json("v1/completions", FULL, 429)
+        told(b)
+        has(b.text("#code"), "http://127.0.0.1:%d/a/b/v1/completions" % s.port)
+        equal({path for path, _ in s.seen} - {"/favicon.ico"}, {"/a/b/" + p for p in ("", "health", "v1/models", "v1/completions")})
+        equal({h.get("Authorization") for path, h in s.seen if path.endswith("completions")}, {"Bearer " + KEY})
+        s.seen.clear()
+        b.open("http://127.0.0.1:%d/c/" % s.port)  # another worker: the key and the prompt are not for it
+        b.wait("document.getElementById('state').dataset.state === 'ready'")
+        told(b)
+        equal((b.text("#problem-title"), {h.get("Authorization") for _, h in s.seen}), ("The worker takes nothing now:", {None}))
+
+
+@in_browser
+def a_double_click_is_one():
+    """Generate and Stop are at the same place in turn."""
+    b = browser(suite.stub())
+    fill(b, "tokens=2000 delay=20 text=a|b", max_tokens=2000)
+    b.click_twice("#generate")
+    b.wait("tokens.length > 3 && running")
+    b.click_twice("#stop")
+    b.wait(DONE)
+    check(result(b).startswith("aba"), result(b))
+    has(b.text("#summary"), "stopped by you")
+    b.click_twice("#dice")  # the same button twice is twice
+    b.click_twice("#shade")
+    equal(b.js("return document.getElementById('shade').checked"), True)
+
+
+@in_browser
+def a_key_that_is_held_down_is_one():
+    b = browser(suite.stub())
+    fill(b, "tokens=2000 delay=20 text=a|b", max_tokens=2000)
+    b.js("document.getElementById('generate').focus()")
+    for again in (False, True):  # Generate, then Stop has the focus
+        b.cdp("Input.dispatchKeyEvent", type="keyDown", key="Enter", code="Enter", windowsVirtualKeyCode=13, text="\r", autoRepeat=again)
+    b.wait("tokens.length > 3 && running")
+    equal(b.js("return document.activeElement.id"), "stop")
+    b.cdp("Input.dispatchKeyEvent", type="keyUp", key="Enter", code="Enter", windowsVirtualKeyCode=13)
+    b.press("Enter")
+    b.wait(DONE)
+    has(b.text("#summary"), "stopped by you")
+
+
 @in_browser
 def loading_is_shown():
     with Worker(stub=True, ready=False, env={"STUB_LOAD_MS": 60000}) as w:
@@ -518,6 +689,10 @@ def a_reload_keeps_prompt_and_settings():
           [prompt, "0.35", "7", "9"])
     b.wait("document.getElementById('code').textContent === arguments[0]", code)
     equal((b.text("#stops"), b.js("return stops")), ("a\\tb", ["a\tb"]))
+    fill(b, "x", temperature="9", top_p="0.5")
+    b.reload()  # what cannot be sent is not kept
+    equal(b.js("return ['temperature', 'top_p'].map(i => document.getElementById(i).value)"), ["0.8", "0.5"])
+    has(b.text("#code"), "    temperature=0.8,\n")
     b.click("#reset")
     equal((b.js("return document.getElementById('temperature').value"), b.text("#stops")), ("0.8", ""))
 
@@ -575,13 +750,17 @@ def the_copied_curl_command_works():
 
 
 FAKE_OPENAI = """
-import json
+import json, sys, types, urllib.request
 class OpenAI:
     def __init__(self, **options):
         self.options, self.completions = options, self
     def create(self, **fields):
-        print(json.dumps([self.options, fields]))
-        return []
+        print(json.dumps([self.options, fields]), file=sys.stderr)
+        body = {**{k: v for k, v in fields.items() if k != "extra_body"}, **fields.get("extra_body", {})}
+        request = urllib.request.Request(self.options["base_url"] + "/completions", json.dumps(body).encode(), {"Content-Type": "application/json"})
+        for line in urllib.request.urlopen(request):
+            if line.startswith(b"data: {"):
+                yield types.SimpleNamespace(choices=[types.SimpleNamespace(**c) for c in json.loads(line[6:])["choices"]])
 """
 
 
@@ -592,12 +771,14 @@ def the_copied_python_program_asks_for_the_same():
     b.click("#tab-python")
     with open(os.path.join(FOLDER, "openai.py"), "w", encoding="utf-8") as file:
         file.write(FAKE_OPENAI)
-    done = subprocess.run([sys.executable, "-c", b.text("#code")], stdout=subprocess.PIPE, timeout=LIMIT, check=True,
-                          env=dict(os.environ, PYTHONPATH=FOLDER))
-    options, fields = json.loads(done.stdout)
+    done = subprocess.run([sys.executable, "-c", b.text("#code")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=LIMIT,
+                          check=True, env=dict(os.environ, PYTHONPATH=FOLDER, PYTHONIOENCODING="utf-8"))
+    options, fields = json.loads(done.stderr)
     equal(options, {"base_url": "http://127.0.0.1:%d/v1" % suite.real().port, "api_key": "none"})
     equal(fields, {"model": "shakespeare", "prompt": HARD, "max_tokens": 100, "temperature": 0.8, "seed": 18446744073709551615,
                    "extra_body": {"top_k": 40}, "stream": True})
+    want = answer_to(suite.real(), prompt=HARD, max_tokens=100, temperature=0.8, top_k=40, seed=18446744073709551615)["text"]
+    equal(done.stdout.decode("utf-8"), want)
 
 
 @in_browser
@@ -640,6 +821,8 @@ def parts_of_characters_and_invisible_ones_are_shown():
         equal(b.js("return document.querySelector('.why h3 .word').textContent"), title)
     equal(b.js("return [...document.querySelectorAll('.why button')].map(n => [n.firstChild.nextSibling.textContent, n.disabled])"),
           [["\u2423the", False], ["f0", True]])
+    equal(b.js("clearOutput('x'); for (const w of ['\\ufeff', 'b', 'c']) { addToken(w, -1, [[w, -1]]); addText(w); } draw();"
+               "return tokens.map(t => t.node.textContent)"), ["\ufeff", "b", "c"])
 
 
 CONTRAST = """
@@ -685,6 +868,27 @@ def a_phone_needs_no_sideways_scrolling():
         check(b.js(width) <= 390, "token %d" % i)
         box = b.js("const r = document.getElementById('why').getBoundingClientRect(); return [r.left, r.right]")
         check(box[0] >= 0 and box[1] <= 390, box)
+
+
+@in_browser
+def stop_is_within_reach_on_a_phone():
+    b = browser(suite.stub(), width=390, height=844)
+    long_job(b)
+    b.js("document.getElementById('settings').open = true; scrollTo(0, document.body.scrollHeight)")
+    box = b.js("const r = document.getElementById('stop').getBoundingClientRect(); return [r.left, r.top, r.right, r.bottom]")
+    check(box[0] >= 0 and box[1] >= 0 and box[2] <= 390 and box[3] <= 844, box)
+    b.tap("#stop")
+    b.wait(DONE)
+
+
+@in_browser
+def each_line_runs_in_its_own_direction():
+    b = browser(suite.stub())
+    equal(generate(b, "tokens=1 text=a \n\u05e9\u05dc\u05d5\u05dd\n", max_tokens=1), "a")
+    edges = b.js("const out = document.getElementById('output'), text = out.firstChild.firstChild, range = document.createRange();"
+                 "const box = (from, to) => { range.setStart(text, from); range.setEnd(text, to); return range.getBoundingClientRect(); };"
+                 "const all = out.getBoundingClientRect(); return [box(0, 5).left - all.left, all.right - box(17, 21).right]")
+    check(max(edges) < 2 and min(edges) > -2, edges)
 
 
 @in_browser

@@ -482,7 +482,7 @@ void conn_check_deadlines(HttpConn *c, uint64_t now_ms)
         conn_gone(c);
         return;
     }
-    if (c->state == CONN_IDLE && c->long_answer) /* silence begins once all of it is sent */
+    if (c->state == CONN_IDLE && pending_output(c) > 0) /* silence begins once all is sent */
         set_deadline(c, c->server->limits.idle_timeout_ms);
     if (c->deadline_ms == 0 || now_ms < c->deadline_ms)
         return;

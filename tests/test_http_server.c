@@ -414,15 +414,15 @@ static void the_pump_is_bounded(void **state)
     (void)state;
     rig_open(&rig, NULL);
     begin = clock_now_ms();
-    http_server_pump(rig.server, 1000000000, 5000000); /* nothing to do: returns at once */
+    assert_true(http_server_pump(rig.server, 1000000000, 5000000)); /* nothing to do: at once */
     assert_true(clock_now_ms() - begin < 1000);
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
     assert_int_equal(write(pair[0], "x", 1), 1);
     restless = event_new(rig.base, pair[1], EV_READ | EV_PERSIST, count_turn, &n_turns);
     assert_int_equal(event_add(restless, NULL), 0);
-    http_server_pump(rig.server, 3, 5000000);
+    assert_false(http_server_pump(rig.server, 3, 5000000));
     assert_int_equal(n_turns, 3);
-    http_server_pump(rig.server, 1, 0);
+    assert_false(http_server_pump(rig.server, 1, 0));
     assert_int_equal(n_turns, 4);
     begin = clock_now_ms();
     http_server_pump(rig.server, 1000000000, 20000);
@@ -454,7 +454,8 @@ static void a_flood_does_not_hold_the_pump(void **state)
     for (int i = 0; i < CLIENTS; i++)
         assert_int_equal(write(fds[i], GET("/a"), sizeof GET("/a") - 1), sizeof GET("/a") - 1);
     for (int i = 1; i < CLIENTS / 2; i++) {
-        http_server_pump(rig.server, 1, 0); /* its time is up at once: one callback */
+        /* Its time is up at once: one callback. */
+        assert_false(http_server_pump(rig.server, 1, 0));
         assert_true(rig.n_requests <= i);
     }
     assert_true(rig.n_requests > 0);
@@ -462,6 +463,86 @@ static void a_flood_does_not_hold_the_pump(void **state)
     assert_true(rig.n_requests < CLIENTS / 2 + 2);
     for (int i = 0; i < CLIENTS; i++)
         close(fds[i]);
+    rig_close(&rig);
+}
+
+/* Nothing is left when every request is answered and every answer has gone, and not when all that
+ * a round found was left by the one before. */
+static void the_pump_says_when_nothing_is_left(void **state)
+{
+    enum { CLIENTS = 20 };
+    int fds[CLIENTS];
+    Rig rig;
+
+    (void)state;
+    rig_open(&rig, NULL);
+    for (int i = 0; i < CLIENTS; i++) {
+        const ssize_t n =
+            i == 0 ? 1 : (ssize_t)sizeof GET("/a") - 1; /* one has nothing to answer */
+        fds[i] = rig_client(&rig);
+        assert_int_equal(write(fds[i], GET("/a"), (size_t)n), n);
+    }
+    assert_false(http_server_pump(rig.server, 1, 0));
+    assert_int_equal(rig.n_requests, 0);
+    for (int i = 0; i < 1000 && !http_server_pump(rig.server, 1, 1000000); i++)
+        ;
+    assert_int_equal(rig.n_requests, CLIENTS - 1);
+    assert_false(http_server_has_pending(rig.server));
+    for (int i = 0; i < CLIENTS; i++)
+        close(fds[i]);
+    rig_close(&rig);
+}
+
+/* --- leaving --- */
+
+static void the_last_answers_say_so(void **state)
+{
+    Rig rig;
+    int waiting, fd;
+    Reply r;
+
+    (void)state;
+    rig_open(&rig, NULL);
+    waiting = rig_client(&rig);
+    fd = rig_client(&rig);
+    (void)rig_send(&rig, waiting, RIG_STR(GET("/hold")));
+    r = rig_exchange(&rig, fd, RIG_STR(GET("/a")));
+    assert_string_equal(header_of(&r, "Connection"), "keep-alive");
+    reply_free(&r);
+    http_server_end_connections(rig.server);
+    r = rig_exchange(&rig, fd, RIG_STR(GET("/a")));
+    assert_string_equal(header_of(&r, "Connection"), "close");
+    assert_true(r.eof);
+    reply_free(&r);
+    http_respond_constant(rig.held, 200, "text/plain", NULL, "x", 1); /* asked for before */
+    r = rig_receive(&rig, waiting);
+    assert_string_equal(header_of(&r, "Connection"), "close");
+    assert_true(r.eof);
+    reply_free(&r);
+    close(waiting);
+    close(fd);
+    rig_close(&rig);
+}
+
+static void who_talks_on_is_waited_for(void **state)
+{
+    Rig rig;
+    int fd;
+    Reply r;
+
+    (void)state;
+    rig_open(&rig, NULL);
+    fd = rig_client(&rig);
+    r = rig_exchange(&rig, fd, RIG_STR("GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"));
+    assert_true(r.eof);
+    reply_free(&r);
+    assert_false(http_server_has_pending(rig.server));
+    (void)rig_send(&rig, fd, RIG_STR("more"));
+    rig_turn(&rig);
+    assert_true(http_server_has_pending(rig.server));
+    close(fd);
+    rig_turn(&rig);
+    assert_false(http_server_has_pending(rig.server));
     rig_close(&rig);
 }
 
@@ -483,6 +564,9 @@ int main(void)
         cmocka_unit_test(accepted_sockets_are_bounded_in_room_and_patience),
         cmocka_unit_test(the_pump_is_bounded),
         cmocka_unit_test(a_flood_does_not_hold_the_pump),
+        cmocka_unit_test(the_pump_says_when_nothing_is_left),
+        cmocka_unit_test(the_last_answers_say_so),
+        cmocka_unit_test(who_talks_on_is_waited_for),
     };
 
     cmocka_set_message_output(CM_OUTPUT_TAP);

@@ -289,8 +289,9 @@ static void a_dripping_reader_is_closed(void **state)
     assert_int_equal(took, 0);
 }
 
-/* Bytes of an answer of 4 MiB that come before its end, for a reader of so many each 10 ms. */
-static size_t read_long_answer(const HttpLimits *limits, size_t n_each_time)
+/* Bytes of an answer of 4 MiB that come before its end, for a reader of so many each 10 ms. As one
+ * long answer, or as what a pipeline of many leaves. */
+static size_t read_long_answer(const HttpLimits *limits, size_t n_each_time, bool is_long)
 {
     enum { ANSWER_BYTES = 4 << 20 };
     static char some[ANSWER_BYTES];
@@ -306,7 +307,12 @@ static size_t read_long_answer(const HttpLimits *limits, size_t n_each_time)
     rig_open(&rig, limits);
     fd = rig_client(&rig);
     (void)rig_send(&rig, fd, RIG_STR(GET("/hold")));
-    http_respond_with(rig.held, 200, "text/plain", body, ANSWER_BYTES);
+    if (is_long) {
+        http_respond_with(rig.held, 200, "text/plain", body, ANSWER_BYTES);
+    } else {
+        http_respond(rig.held, 200, "text/plain", NULL, body, ANSWER_BYTES);
+        free(body);
+    }
     do {
         rig_run_ms(&rig, 10);
         k = recv(fd, some, n_each_time, MSG_DONTWAIT);
@@ -329,10 +335,23 @@ static void a_long_answer_must_be_taken(void **state)
     limits.write_timeout_ms = 500;
     limits.min_taken_bytes = 1;
     limits.idle_timeout_ms = 300; /* a connection with an answer on its way is not idle */
-    assert_in_range(read_long_answer(&limits, 2048), 1, 3 << 20);
+    assert_in_range(read_long_answer(&limits, 2048, true), 1, 3 << 20);
     for (int i = 0; i < 3 && n < 4 << 20; i++) /* a machine that pauses for so long is no reader */
-        n = read_long_answer(&limits, 1 << 15);
+        n = read_long_answer(&limits, 1 << 15, true);
     assert_true(n >= 4 << 20); /* with the head */
+}
+
+static void what_is_read_is_not_idle(void **state)
+{
+    HttpLimits limits = http_limits_default();
+    size_t n = 0;
+
+    (void)state;
+    limits.write_timeout_ms = 500;
+    limits.idle_timeout_ms = 300;
+    for (int i = 0; i < 3 && n < 4 << 20; i++)
+        n = read_long_answer(&limits, 1 << 15, false);
+    assert_true(n >= 4 << 20);
 }
 
 static void a_stream_with_pauses_is_not_closed(void **state)
@@ -400,6 +419,7 @@ int main(void)
         cmocka_unit_test(a_slow_reader_is_unblocked_and_gets_everything),
         cmocka_unit_test(a_dripping_reader_is_closed),
         cmocka_unit_test(a_long_answer_must_be_taken),
+        cmocka_unit_test(what_is_read_is_not_idle),
         cmocka_unit_test(a_stream_with_pauses_is_not_closed),
         cmocka_unit_test(answers_nobody_reads_are_bounded),
     };

@@ -65,13 +65,14 @@ bool worker_service_due(const Worker *w, uint64_t min_gap_ns)
     return true;
 }
 
-void worker_service(Worker *w)
+bool worker_service(Worker *w)
 {
     (void)w;
     if (t.n_starts == 0)
         arrive(t.place == AT_START_PLAIN ? AT_START_PLAIN : AT_START);
     else
         arrive(YIELD);
+    return true;
 }
 
 /* --- the backend: runs of two tokens --- */

@@ -117,6 +117,7 @@ static void finish_answer(HttpConn *c)
 static void queue_answer_head(HttpConn *c, int status, const char *content_type,
                               const char *extra_headers, size_t n_body)
 {
+    c->keep_alive = c->keep_alive && !c->server->is_leaving;
     const ResponseHead head = {.status = status,
                                .content_type = content_type,
                                .extra_headers = extra_headers,
@@ -418,7 +419,8 @@ HttpConn *conn_new(HttpServer *s, int fd)
     c->state = CONN_IDLE;
     set_deadline(c, s->limits.idle_timeout_ms);
     server_conn_added(s, c);
-    if (bufferevent_enable(c->bev, EV_READ | EV_WRITE) != 0) {
+    /* Writing is enabled from the start; asked for, it would cost a turn with nothing to send. */
+    if (bufferevent_enable(c->bev, EV_READ) != 0) {
         conn_free(c);
         return NULL;
     }
@@ -456,6 +458,11 @@ bool conn_is_spare(const HttpConn *c)
     return (is_receiving(c) && !c->long_answer) || c->state == CONN_LINGERING;
 }
 
+bool conn_is_talking(const HttpConn *c)
+{
+    return c->state == CONN_LINGERING && c->n_discarded > 0;
+}
+
 static bool is_stalled(HttpConn *c, uint64_t now_ms)
 {
     const size_t pending = pending_output(c);
@@ -482,7 +489,7 @@ void conn_check_deadlines(HttpConn *c, uint64_t now_ms)
         conn_gone(c);
         return;
     }
-    if (c->state == CONN_IDLE && c->long_answer) /* silence begins once all of it is sent */
+    if (c->state == CONN_IDLE && pending_output(c) > 0) /* silence begins once all is sent */
         set_deadline(c, c->server->limits.idle_timeout_ms);
     if (c->deadline_ms == 0 || now_ms < c->deadline_ms)
         return;

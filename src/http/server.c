@@ -397,9 +397,14 @@ bool http_server_responses(const HttpServer *s, int i, int *status, uint64_t *n)
 bool http_server_has_pending(const HttpServer *s)
 {
     for (const HttpConn *c = s->conns; c != NULL; c = c->next)
-        if (evbuffer_get_length(bufferevent_get_output(c->bev)) > 0)
+        if (evbuffer_get_length(bufferevent_get_output(c->bev)) > 0 || conn_is_talking(c))
             return true;
     return false;
+}
+
+void http_server_end_connections(HttpServer *s)
+{
+    s->is_leaving = true;
 }
 
 static void poll_batch(HttpConn **conns, struct pollfd *fds, nfds_t n)
@@ -446,20 +451,25 @@ void server_callback_begins(HttpServer *s)
         (void)event_base_loopbreak(s->base);
 }
 
-void http_server_pump(HttpServer *s, int max_rounds, int max_us)
+bool http_server_pump(HttpServer *s, int max_rounds, int max_us)
 {
+    bool done = false;
+
     s->turn_ns = (uint64_t)max_us * 1000 + 1;
     s->turn_end_ns = clock_now_ns() + s->turn_ns;
     (void)event_base_get_max_events(s->base, EVENT_BASE_COUNT_ACTIVE, 1);
-    for (int round = 0; round < max_rounds; round++) {
-        /* The highest number of active events since it was cleared is 0 when a round did nothing.
-         */
-        if (event_base_loop(s->base, EVLOOP_ONCE | EVLOOP_NONBLOCK) != 0 ||
-            event_base_get_max_events(s->base, EVENT_BASE_COUNT_ACTIVE, 1) == 0 ||
-            clock_now_ns() >= s->turn_end_ns)
+    for (int round = 0; round < max_rounds && !done; round++) {
+        /* A round did nothing when no event was left active before it and none became so: the
+         * highest number since it was cleared is 0. */
+        const bool has_left = event_base_get_num_events(s->base, EVENT_BASE_COUNT_ACTIVE) > 0;
+
+        done = event_base_loop(s->base, EVLOOP_ONCE | EVLOOP_NONBLOCK) != 0 ||
+               (event_base_get_max_events(s->base, EVENT_BASE_COUNT_ACTIVE, 1) == 0 && !has_left);
+        if (clock_now_ns() >= s->turn_end_ns)
             break;
     }
     s->turn_ns = 0;
+    return done;
 }
 
 bool http_server_wait(HttpServer *s, int max_us)

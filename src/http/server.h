@@ -132,8 +132,13 @@ int http_server_connections(const HttpServer *s);
  * last one, of status 0, has all others. False: i is behind the end. */
 bool http_server_responses(const HttpServer *s, int i, int *status, uint64_t *n);
 
-/* Whether any connection still has bytes to send (shutdown waits for this). */
+/* Whether any connection still has bytes to send, or has sent all while its client talks on: closed
+ * then, it is reset, which can destroy the answer on its way. Shutdown waits for this. */
 bool http_server_has_pending(const HttpServer *s);
+
+/* From now on each whole answer is the last one of its connection (Connection: close), so that no
+ * client sends its next request to a server that is about to leave. */
+void http_server_end_connections(HttpServer *s);
 
 /* Opaque value the routes hang on a connection (a job); NULL with every new request. */
 void http_conn_set_data(HttpConn *c, void *data);
@@ -181,9 +186,10 @@ void http_stream_end(HttpConn *c);
 void http_server_poll_hangups(HttpServer *s);
 
 /* Turns the loop without waiting: until a round did nothing, at most max_rounds rounds or max_us
- * microseconds and one callback; what is left comes first the next time. Not from inside a callback
- * of the same loop (libevent refuses to nest). */
-void http_server_pump(HttpServer *s, int max_rounds, int max_us);
+ * microseconds and one callback; what is left comes first the next time. True: a round did nothing,
+ * or the loop is broken; false: something may be left. Not from inside a callback of the same loop
+ * (libevent refuses to nest). */
+bool http_server_pump(HttpServer *s, int max_rounds, int max_us);
 
 /* Waits for something to happen and serves it, for max_us microseconds and one callback at most.
  * False: the loop is broken. */

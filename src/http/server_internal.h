@@ -74,6 +74,7 @@ struct HttpServer {
     HttpListener listener;
     int reserve_fd; /* given up for a moment when descriptors run out */
     bool accept_paused;
+    bool is_leaving;    /* see http_server_end_connections */
     bool sweep_put_off; /* the last sweep came late and did nothing */
     uint64_t sweep_due_ms;
     uint64_t accept_again_ms; /* after a failed accept; 0: not waiting */
@@ -101,6 +102,9 @@ void conn_hung_up(HttpConn *c, bool both_ways);
 /* Nobody waits for an answer on it, but for the rest of an earlier one: idle, in the middle of a
  * request, or answered. */
 bool conn_is_spare(const HttpConn *c);
+
+/* All is sent, but the client talked on behind the request of the last answer. */
+bool conn_is_talking(const HttpConn *c);
 
 /* Acts on deadlines that have passed. c may be gone afterwards. */
 void conn_check_deadlines(HttpConn *c, uint64_t now_ms);

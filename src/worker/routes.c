@@ -95,12 +95,10 @@ static void post_shutdown(Worker *w, HttpConn *conn, const HttpRequest *request)
 {
     JsonBuf answer = {0};
 
+    shutdown_ask(w,
+                 "POST /shutdown"); /* first: its own answer is the last of its connection, too */
     json_buf_printf(&answer, "{\"state\":\"draining\"}");
     answer_json(conn, request->path, 202, NULL, &answer);
-    if (w->phase == WORKER_STARTING)
-        w->exit_now = true;
-    else
-        shutdown_drain(w, "POST /shutdown");
 }
 
 static void get_page(Worker *w, HttpConn *conn, const HttpRequest *request)

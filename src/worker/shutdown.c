@@ -29,11 +29,8 @@ static void on_signal(evutil_socket_t number, short what, void *ctx)
                  NULL);
         w->exit_now = true;
         w->exit_code = 1;
-    } else if (w->phase == WORKER_STARTING) {
-        log_line(LOG_INFO, "Stopped while loading", "s:signal", signal_name((int)number), NULL);
-        w->exit_now = true;
     } else {
-        shutdown_drain(w, signal_name((int)number));
+        shutdown_ask(w, signal_name((int)number));
     }
 }
 
@@ -80,7 +77,8 @@ void shutdown_free_signals(Worker *w)
         event_free(w->sigint);
 }
 
-void shutdown_drain(Worker *w, const char *why)
+/* Takes no new jobs, ends the waiting ones. Again: no effect. */
+static void drain(Worker *w, const char *why)
 {
     if (w->phase == WORKER_DRAINING)
         return;
@@ -88,6 +86,7 @@ void shutdown_drain(Worker *w, const char *why)
              (long long)w->jobs.n_waiting, "b:job_running", w->jobs.running != NULL, NULL);
     w->phase = WORKER_DRAINING;
     w->drain_ms = clock_now_ms();
+    http_server_end_connections(w->server);
     callback_free(w->callback);
     w->callback = NULL;
     while (w->jobs.first != NULL)
@@ -98,10 +97,21 @@ void shutdown_drain(Worker *w, const char *why)
     service_manager_update(w);
 }
 
+void shutdown_ask(Worker *w, const char *why)
+{
+    if (w->phase != WORKER_STARTING) {
+        drain(w, why);
+    } else if (!w->exit_now) {
+        log_line(LOG_INFO, "Stopped while loading", "s:reason", why, NULL);
+        http_server_end_connections(w->server);
+        w->exit_now = true;
+    }
+}
+
 void shutdown_fail(Worker *w, const char *why)
 {
     w->exit_code = 1;
-    shutdown_drain(w, why);
+    drain(w, why);
     service_manager_failed(w, why);
     w->drain_ms = clock_now_ms() - SHUTDOWN_CANCEL_MS;
     shutdown_tick(w);
@@ -119,22 +129,30 @@ void shutdown_tick(Worker *w)
         job_stop(w->jobs.running, JOB_SHUTDOWN);
 }
 
+/* One look is bounded, see worker_service, and need not get as far as the request of a connection
+ * that it took in. */
+bool shutdown_all_answered(Worker *w, uint64_t end_ms)
+{
+    if (http_server_has_pending(w->server))
+        return false;
+    while (w->n_signals < 2 && !worker_service(w) && clock_now_ms() < end_ms)
+        ;
+    return !http_server_has_pending(w->server);
+}
+
 bool shutdown_complete(Worker *w)
 {
+    const uint64_t now = clock_now_ms();
+
     if (w->phase != WORKER_DRAINING)
         return false;
     /* From the cancel on, so that a process that slept through all of it (SIGSTOP, a laptop) still
      * says how its job ended. */
-    if (w->cancel_ms != 0 && clock_now_ms() - w->cancel_ms >= SHUTDOWN_FLUSH_MS) {
+    if (w->cancel_ms != 0 && now - w->cancel_ms >= SHUTDOWN_FLUSH_MS) {
         if (w->jobs.n_jobs > 0 || http_server_has_pending(w->server))
             log_line(LOG_WARN, "Shutdown error: clients had unread data at the deadline", NULL);
         return true;
     }
-    if (w->jobs.n_jobs > 0 || http_server_has_pending(w->server))
-        return false;
-    /* Requests that came with the signal are answered, too, not reset. */
-    if (!w->looked_again)
-        worker_service(w);
-    w->looked_again = true;
-    return !http_server_has_pending(w->server);
+    return w->jobs.n_jobs == 0 &&
+           shutdown_all_answered(w, (w->cancel_ms != 0 ? w->cancel_ms : now) + SHUTDOWN_FLUSH_MS);
 }

@@ -21,15 +21,19 @@ ErrCode shutdown_catch_signals(Worker *w, Err *err) ERR_CHECK;
 /* After this both are blocked for good: the process is leaving, and its status stands. */
 void shutdown_free_signals(Worker *w);
 
-/* Takes no new jobs, ends the waiting ones; the running one may finish until SHUTDOWN_CANCEL_MS.
- * Again: no effect. */
-void shutdown_drain(Worker *w, const char *why);
+/* What a signal asks for, or POST /shutdown. A start ends; after it, no new jobs are taken, the
+ * waiting ones end, and the running one may finish until SHUTDOWN_CANCEL_MS. Again: no effect. */
+void shutdown_ask(Worker *w, const char *why);
 
 /* After a failure: the running job is stopped as well and the exit status is 1. */
 void shutdown_fail(Worker *w, const char *why);
 
 /* Enforces the deadline of the running job. */
 void shutdown_tick(Worker *w);
+
+/* Whether every answer has left, also those to requests that came at the last moment. Looks at the
+ * sockets for as long as they have something, but not beyond end_ms. */
+bool shutdown_all_answered(Worker *w, uint64_t end_ms);
 
 /* Nothing is left to do, or the last deadline has passed: the loop may end. */
 bool shutdown_complete(Worker *w);

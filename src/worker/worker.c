@@ -65,16 +65,17 @@ void worker_arm_tick(Worker *w)
 /* Bounded by rounds and time, and one callback by what a request can cost. A pump that took long,
  * in a flood of requests, is followed by a longer time of computing, so that the share of the
  * sockets stays small. */
-void worker_service(Worker *w)
+bool worker_service(Worker *w)
 {
     const uint64_t begin = clock_cpu_ns();
+    const bool done = http_server_pump(w->server, PUMP_ROUNDS, PUMP_MAX_US);
     uint64_t spent;
 
-    http_server_pump(w->server, PUMP_ROUNDS, PUMP_MAX_US);
     w->last_pump_ns = clock_now_ns();
     w->last_pump_cpu_ns = clock_cpu_ns();
     spent = w->last_pump_cpu_ns - begin;
     w->pump_debt_ns = spent <= PUMP_FREE_NS ? 0 : (spent - PUMP_FREE_NS) * PUMP_SHARE;
+    return done;
 }
 
 bool worker_service_due(const Worker *w, uint64_t min_gap_ns)
@@ -290,12 +291,12 @@ static void serve(Worker *w)
  * all, may not have left yet. */
 static void flush_start(Worker *w)
 {
-    const uint64_t begin_ms = clock_now_ms();
+    const uint64_t end_ms = clock_now_ms() + SHUTDOWN_FLUSH_MS;
 
     if (w->phase != WORKER_STARTING || w->server == NULL)
         return;
-    while (w->n_signals < 2 && http_server_has_pending(w->server) &&
-           clock_now_ms() - begin_ms < SHUTDOWN_FLUSH_MS) {
+    http_server_end_connections(w->server);
+    while (w->n_signals < 2 && clock_now_ms() < end_ms && !shutdown_all_answered(w, end_ms)) {
         worker_arm_tick(w);
         if (!wait_for_work(w))
             return;

@@ -48,7 +48,6 @@ typedef struct Worker {
     uint64_t pump_debt_ns; /* computing time owed since then */
     uint64_t drain_ms;     /* when draining began */
     uint64_t cancel_ms;    /* when its time was up; 0: not yet */
-    bool looked_again;     /* at the sockets, after everything was done */
     int n_signals;
     bool exit_now; /* leave at once, nothing is flushed */
     int exit_code;
@@ -57,8 +56,9 @@ typedef struct Worker {
 /* worker.c: arms the tick when it is needed. */
 void worker_arm_tick(Worker *w);
 
-/* worker.c: turns the loop without waiting; called while computing. Bounded, see there. */
-void worker_service(Worker *w);
+/* worker.c: turns the loop without waiting; called while computing. Bounded, see there. True:
+ * nothing was left to do. */
+bool worker_service(Worker *w);
 
 /* worker.c: whether the last time was long enough ago: min_gap_ns, and what computing is owed. */
 bool worker_service_due(const Worker *w, uint64_t min_gap_ns);

@@ -706,8 +706,10 @@ def hangup():
 def shutdown_route():
     w = Worker("--enable-shutdown", stub=True)
     stream = running(w, prompt="tokens=50 delay=10", max_tokens=50)
-    status, _, body = w.request("POST", "/shutdown")
-    equal((status, json.loads(body)), (202, {"state": "draining"}))
+    equal(w.request("GET", "/health")[1]["connection"], "keep-alive")
+    status, headers, body = w.request("POST", "/shutdown")
+    equal((status, json.loads(body), headers["connection"]), (202, {"state": "draining"}, "close"))
+    equal(w.request("GET", "/health")[1]["connection"], "close")  # nobody's next request meets a closed door
     equal(w.request("POST", "/shutdown")[0], 202)
     equal(w.request("POST", "/execute", body_of())[0], 503)
     equal(stream.collect()[-1].name, "end")
@@ -725,8 +727,10 @@ def shutdown_route_idle():
 @suite.case("POST /shutdown while loading: exit 0")
 def shutdown_route_loading():
     w = Worker("--enable-shutdown", stub=True, ready=False, env={"STUB_LOAD_MS": 20000})
-    equal(w.request("POST", "/shutdown")[0], 202)
+    status, headers, _ = w.request("POST", "/shutdown")
+    equal((status, headers["connection"]), (202, "close"))
     equal(w.wait(), 0)
+    equal(w.wait_log("Stopped while loading")["reason"], "POST /shutdown")
 
 
 @suite.case("stopped or failed while loading: what was answered leaves whole, but waits for no reader")

@@ -218,6 +218,42 @@ def second_at_any_moment():
         equal("Second signal, leaving at once" in w.log_messages(), status == 1)
 
 
+# --- clients of a worker that leaves ---
+
+@suite.case("SIGTERM with requests that came before it, behind connections that say nothing: they are answered")
+def requests_in_time():
+    w = Worker(stub=True)
+    w.signal(signal.SIGSTOP)
+    connections = [socket.create_connection(("127.0.0.1", w.port), timeout=LIMIT) for _ in range(400)]
+    for s in connections[-3:]:
+        s.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+    w.signal(signal.SIGTERM)
+    w.signal(signal.SIGCONT)
+    for s in connections[-3:]:
+        has(s.recv(4096), b"HTTP/1.1 200 OK")
+    equal(w.wait(), 0)
+
+
+@suite.case("SIGTERM with a client that talks while it reads its answer: the answer is not cut by a reset")
+def talks_on():
+    w = Worker(stub=True)
+    with socket.socket() as s:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        s.settimeout(LIMIT)
+        s.connect(("127.0.0.1", w.port))
+        s.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        s.recv(1, socket.MSG_PEEK)  # all of it has left the worker, and waits in the kernel
+        s.sendall(b"x")
+        w.signal(signal.SIGTERM)
+        w.wait_log("Shutting down")
+        time.sleep(0.1)  # for a worker that would leave
+        s.sendall(b"x")
+        answer = b"".join(iter(lambda: s.recv(65536), b""))
+    head, _, body = answer.partition(b"\r\n\r\n")
+    has(head, b"Content-Length: %d\r\n" % len(body))
+    equal(w.wait(), 0)
+
+
 # --- suspension ---
 
 def pause(worker, seconds):

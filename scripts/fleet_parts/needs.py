@@ -2,6 +2,7 @@
 import errno
 import json
 import os
+import re
 import shutil
 import socket
 import tempfile
@@ -94,7 +95,15 @@ def is_packed(path):
 
 
 def model_name(path):
+    """As the worker would name it: a file without its ending; of what came from the hub NAME alone, also of its folder there."""
+    if not os.path.exists(path):
+        return os.path.basename(path.split("@")[0])
+    if os.path.basename(path.rstrip("/")) in ("", ".", ".."):
+        path = os.path.realpath(path)
     name = os.path.basename(path.rstrip("/"))
+    snapshot = re.search(r"(?:^|/)models--(?:[^/]+--)?([^/]+)/snapshots/[0-9a-f]{40}/*$", path)
+    if snapshot:
+        return snapshot[1]
     return os.path.splitext(name)[0] if os.path.isfile(path) else name
 
 

@@ -996,6 +996,17 @@ def without_haproxy_it_names_the_command_that_installs_it():
 
 
 @suite.test
+def a_model_has_the_name_that_a_worker_would_give_it():
+    name = fleet_module().model_name
+    snapshot = os.path.join(FOLDER, "models--some-one--gpt2.x", "snapshots", "0123456789" * 4)
+    os.makedirs(snapshot)
+    for path, wanted in ((SHAKESPEARE, "shakespeare"), (SHAKESPEARE + "/", "shakespeare"), (PACKED, "shakespeare"),
+                         (os.path.join(SHAKESPEARE, "reference", ".."), "shakespeare"), ("some-one/gpt2.x", "gpt2.x"),
+                         ("some-one/gpt2.x@refs/pr/1", "gpt2.x"), (snapshot, "gpt2.x"), (snapshot + "/", "gpt2.x")):
+        equal(name(path), wanted)
+
+
+@suite.test
 def a_model_that_is_not_packed_is_packed_once():
     with Fleet(2, "--type", "q8_0", "--host", "::1" if socket.has_ipv6 and os.path.exists("/proc/net/if_inet6") else "127.0.0.1",
                "--metrics-port", str(free_port()), "--", "--max-context", "32", program=BIN, model=TINY) as f:

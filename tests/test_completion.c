@@ -340,6 +340,33 @@ static void an_echoed_prompt_that_ends_within_a_character_ends_there(void **stat
     choice_free(&c);
 }
 
+static void a_token_begins_behind_the_character_that_it_breaks_off(void **state)
+{
+    Choice c = {.n_chars = 0};
+
+    (void)state;
+    add(&c, STEP_PROMPT_TOKEN, 5, "", NULL); /* f0 9f */
+    add(&c, STEP_PROMPT_TOKEN, 0,
+        "\xef\xbf\xbd"
+        "A",
+        NULL);                               /* does not go on with it */
+    add(&c, STEP_PROMPT_TOKEN, 2, "", NULL); /* e2 */
+    add(&c, STEP_PROMPT_TOKEN, 3, "", NULL); /* 82: goes on */
+    add(&c, STEP_TOKEN, 2, "\xef\xbf\xbd", NULL);
+    add(&c, STEP_TOKEN, SPECIAL, "", NULL); /* no text, so nothing breaks off */
+    add(&c, STEP_TOKEN, 3, "", NULL);
+    add(&c, STEP_TOKEN, 5, "\xef\xbf\xbd", NULL);
+    assert_written(
+        &c, "{\"text\":\"\xef\xbf\xbd"
+            "A\xef\xbf\xbd\xef\xbf\xbd\",\"index\":0,\"logprobs\":{\"tokens\":[\"bytes:"
+            "\\\\xf0\\\\x9f\",\"A\",\"bytes:\\\\xe2\",\"bytes:\\\\x82\",\"bytes:\\\\xe2\","
+            "\"<s>\",\"bytes:\\\\x82\",\"bytes:\\\\xf0\\\\x9f\"],\"token_logprobs\":[null,null,"
+            "null,null,null,null,null,null],\"top_logprobs\":[null,null,null,null,"
+            "null,null,null,null],\"text_offset\":[0,1,2,2,3,3,3,4]},\"finish_"
+            "reason\":null}");
+    choice_free(&c);
+}
+
 static void the_end_of_the_text_is_a_token_without_text(void **state)
 {
     const BackendScores likely = {.logprob = -0.25, .n_best = 1, .best = {{SPECIAL, -0.25}}};
@@ -646,6 +673,7 @@ int main(void)
         cmocka_unit_test(every_member_reaches_the_backend),
         cmocka_unit_test(offsets_count_whole_characters),
         cmocka_unit_test(an_echoed_prompt_that_ends_within_a_character_ends_there),
+        cmocka_unit_test(a_token_begins_behind_the_character_that_it_breaks_off),
         cmocka_unit_test(the_end_of_the_text_is_a_token_without_text),
         cmocka_unit_test(the_token_itself_is_always_among_the_likely_ones),
         cmocka_unit_test(numbers_are_written_in_their_shortest_form),

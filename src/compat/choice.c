@@ -1,7 +1,8 @@
 /* compat/choice.c: see choice.h.
  *
  * A token that is no whole characters is written as OpenAI does, "bytes:\xe2\x80"; text_offset
- * counts the characters that were complete before it, those of the prompt included.
+ * counts the characters before it, those of the prompt included; of one that it goes on with it
+ * counts nothing yet.
  *
  * May include: common, backend. */
 #include "compat/choice.h"
@@ -31,6 +32,20 @@ static void count_end(Choice *c)
 {
     c->n_chars += c->n_held > 0;
     c->n_held = 0;
+}
+
+/* So it does where a token comes that cannot go on with it: the token begins behind the U+FFFD. */
+static void count_broken(Choice *c, const char *bytes, size_t n)
+{
+    char text[sizeof c->held];
+    size_t used;
+
+    if (c->n_held == 0 || n == 0)
+        return;
+    memcpy(text, c->held, c->n_held);
+    text[c->n_held] = bytes[0];
+    if (text_utf8_next(text, c->n_held + 1, &used) == TEXT_UTF8_INVALID)
+        count_end(c);
 }
 
 void choice_count_text(Choice *c, BackendText text)
@@ -141,10 +156,12 @@ void choice_add(Choice *c, const Backend *b, const BackendStep *step, bool with_
         c->logprob += step->scores->logprob;
     if (!with_logprobs)
         return;
-    list_token(c, b, step);
     const char *bytes = b->ops->token_text(b, step->id, &n, &special);
-    if (!generated || !special) /* special ones have no text in what is generated */
-        count_bytes(c, bytes, n);
+    if (generated && special) /* has no text in what is generated */
+        n = 0;
+    count_broken(c, bytes, n);
+    list_token(c, b, step);
+    count_bytes(c, bytes, n);
 }
 
 double choice_mean_logprob(const Choice *c)

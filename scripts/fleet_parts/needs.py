@@ -38,7 +38,7 @@ def check_folder(folder):
     if len(os.fsencode(folder + LONGEST_NAME)) > SOCKET_PATH_BYTES:
         raise Failure("%s: too long for a Unix socket, set TMPDIR to a shorter folder" % folder)
     if any(c in "$,\n\r" for c in folder):
-        raise Failure("%s: HAProxy takes no socket whose name has a dollar sign or a comma, set TMPDIR to another folder" % folder)
+        raise Failure("%s: HAProxy takes no socket whose name has a dollar sign, a comma or a line break, set TMPDIR to another folder" % folder)
 
 
 def find_haproxy():

@@ -1,8 +1,10 @@
 """Starting a process, asking it something, waiting for it, ending it."""
 import asyncio
+import functools
 import json
 import shutil
 import signal
+import subprocess
 import time
 
 from fleet_parts.output import Failure
@@ -13,15 +15,22 @@ END_SECONDS = 10.0  # a worker has ended 5 s after SIGTERM
 PROBE_SECONDS = 0.05
 
 
-def guarded(command):
-    """Ctrl-C reaches this script only, and the kernel ends the process should this script be killed."""
+@functools.lru_cache(maxsize=None)
+def guard():
+    """What begins a command that the kernel ends should this script be killed; none where there is no setpriv, or where a sandbox
+    forbids what it does."""
     setpriv = shutil.which("setpriv")
-    return ([setpriv, "--pdeathsig", "TERM"] if setpriv else []) + command
+    words = [setpriv, "--pdeathsig", "TERM"]
+    if not setpriv or subprocess.run([*words, "true"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                                     check=False).returncode != 0:
+        return []
+    return words
 
 
 async def spawn(command, **options):
+    """In a session of its own: Ctrl-C reaches this script only."""
     try:
-        return await asyncio.create_subprocess_exec(*guarded(command), stdin=asyncio.subprocess.DEVNULL, start_new_session=True,
+        return await asyncio.create_subprocess_exec(*guard(), *command, stdin=asyncio.subprocess.DEVNULL, start_new_session=True,
                                                     **options)
     except (OSError, ValueError) as error:
         raise Failure("%s: it cannot be started: %s" % (command[0], getattr(error, "strerror", None) or error)) from error

@@ -4,6 +4,8 @@ Workers are the real program (LLORCH_BIN, else build/llorch-cpud) or, where timi
 tests/stub_worker (LLORCH_STUB, else beside the binary's variant); see tests/stub_backend.h for the words that a prompt to
 the stub may hold.
 """
+import contextlib
+import fcntl
 import http.client
 import json
 import os
@@ -45,6 +47,14 @@ def clean_environment(extra=None):
            and not k.startswith(("STUB_", "WATCHDOG_", "LISTEN_"))}
     env.update({k: str(v) for k, v in (extra or {}).items()})
     return env
+
+
+def small_pipe(n_bytes):
+    """(reader, writer). Where a user's pipes are too large together, new ones have less already, and may not grow."""
+    ends = os.pipe()
+    with contextlib.suppress(PermissionError):
+        fcntl.fcntl(ends[1], fcntl.F_SETPIPE_SZ, n_bytes)
+    return ends
 
 
 def body_of(**fields):

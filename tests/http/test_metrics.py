@@ -2,7 +2,6 @@
 """GET /metrics: every line by a strict reader (exposition.py), every count against what was done, the documents and files in
 deploy/ against the page, and real programs of Prometheus, which scrape a worker and answer questions about it."""
 # Runs beside others: nothing here measures time.
-import fcntl
 import http.client
 import json
 import os
@@ -17,7 +16,7 @@ import urllib.request
 
 from exposition import FormatError, Scrape
 from harness import LIMIT, ROOT, STUB, JSON, Suite, Skip, Worker, body_of, check, clean_environment, equal, free_port, \
-    sanitized, within
+    sanitized, small_pipe, within
 
 suite = Suite()
 FOLDER = tempfile.mkdtemp(prefix="llorch-metrics-")
@@ -430,8 +429,7 @@ def no_counter_ever_goes_down():
 
 @suite.test
 def connections_and_lost_log_lines():
-    port, (read, write) = free_port(), os.pipe()
-    fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, 16384)
+    port, (read, write) = free_port(), small_pipe(16384)
     process = subprocess.Popen([STUB, "--port", str(port), "--model", "m"], stderr=write, env=clean_environment())
     os.close(write)
     try:

@@ -4,7 +4,6 @@ little memory or stack, missing /proc and /dev, clocks that jump, a port that is
 
 LLORCH_TEST_ALL=1 tries every limit instead of a few.
 """
-import fcntl
 import json
 import mmap
 import os
@@ -23,7 +22,7 @@ import threading
 import time
 
 from harness import (BIN, ROOT, SHAKESPEARE, SLOW, STUB, TINY, Skip, Stream, Suite, Worker, body_of, check, clean_environment,
-                     cpu_seconds, equal, free_port, has, sanitized, text_of, within, write_zeros)
+                     cpu_seconds, equal, free_port, has, sanitized, small_pipe, text_of, within, write_zeros)
 from test_lifecycle import PoolManager
 
 suite = Suite()
@@ -409,8 +408,7 @@ def log_stalls(ours, theirs, n_jobs):
 
 @suite.case("log: a pipe whose reader stops and comes back: serving never waits, the lost lines are counted")
 def log_pipe_stalls():
-    ours, theirs = os.pipe()
-    fcntl.fcntl(ours, fcntl.F_SETPIPE_SZ, 32768)
+    ours, theirs = small_pipe(32768)
     log_stalls(ours, theirs, 60)
 
 

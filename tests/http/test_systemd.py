@@ -25,6 +25,9 @@ ALONE = "[Unit]\nDefaultDependencies=no\n"
 NOT_FOR_TESTS = ("Type", "WatchdogSec", "CPUAffinity", "Environment", "EnvironmentFile", "ExecStart", "Restart", "RestartSec",
                  "RestartPreventExitStatus", "TimeoutStopSec", "TasksMax", "MemoryMax", "DynamicUser")
 
+# A browser writes and runs code of its own; make and dpkg change users and owners: the sandbox forbids both, and the worker does neither.
+NOT_INSIDE = ("test_systemd", "test_ui", "test_deb", "test_install")
+
 # What every script inside begins with. Requests are given up after a while, so that a worker that hangs is a failure.
 SHELL = r"""
 exec >/result 2>&1
@@ -304,8 +307,8 @@ def all_http_tests_pass_inside_the_unit_s_sandbox():
     if not os.environ.get("LLORCH_TEST_ALL"):
         raise Skip("minutes: make check-unit")
     names = [os.path.basename(p)[:-3] for p in sorted(glob.glob(os.path.join(ROOT, "tests", "http", "test_*.py")))]
-    names.remove("test_systemd")
-    names.remove("test_ui")  # a browser writes and runs code of its own, which the sandbox forbids
+    for name in NOT_INSIDE:
+        names.remove(name)
     service = ["%s=%s" % option for option in options() if option[0] not in NOT_FOR_TESTS]
     shared = os.path.normpath(os.path.join(ROOT, "..", "shared"))
     binds = ["--bind=%s:%s" % (ROOT, INSIDE)]
@@ -319,11 +322,11 @@ def all_http_tests_pass_inside_the_unit_s_sandbox():
         c.write("/etc/systemd/system/check.target", ALONE + "Requires=check.service\n")
         text = c.boot("check.target", 1800, "--private-network", *binds)
     sys.stdout.write("".join("# %s\n" % line for line in text.splitlines()))
-    counts = re.search(r"(\d+) passed, (\d+) failed", text)
-    check(counts is not None, "no summary")
-    equal(counts.group(2), "0")
+    summary = re.findall(r"^(\d+) passed, (\d+) failed", text, re.MULTILINE)  # the last one, behind those of the programs
+    check(summary, "no summary")
+    equal(summary[-1][1], "0")
     has(text, "test_stream")
-    check(int(counts.group(1)) > 400, counts.group(0))
+    check(int(summary[-1][0]) > 400, summary[-1])
 
 
 sys.exit(suite.run())

@@ -1026,7 +1026,7 @@ def without_haproxy_it_names_the_command_that_installs_it():
 
 @suite.test
 def a_model_has_the_name_that_a_worker_would_give_it():
-    name = fleet_module().model_name
+    name = needs.model_name
     snapshot = os.path.join(FOLDER, "models--some-one--gpt2.x", "snapshots", "0123456789" * 4)
     os.makedirs(snapshot)
     for path, wanted in ((SHAKESPEARE, "shakespeare"), (SHAKESPEARE + "/", "shakespeare"), (PACKED, "shakespeare"),

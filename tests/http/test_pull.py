@@ -6,6 +6,7 @@ usage: tests/http/test_pull.py [CASE...]
 """
 # Runs beside others: nothing here measures time.
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -838,6 +839,26 @@ def a_full_disk_keeps_what_has_come():
         equal(os.path.getsize(home.blob(WEIGHTS, ".incomplete")), limit)
         home.pull()
         check_whole(hub, home)
+
+
+@suite.test
+def calls_that_fail_are_told_and_the_next_run_mends_all():
+    shim = os.path.join(os.path.dirname(BIN), "tests", "fault_shim.so")
+    if not os.path.exists(shim):
+        raise Skip("no fault_shim.so: sanitizers bring functions of their own")
+    place = "keeps no cache: choose another place with --cache-dir or HF_HUB_CACHE"
+    faults = [("flock:1", errno.ENOSYS, "Function not implemented; a file system without locks (flock) " + place),
+              ("symlink:2", errno.EPERM, "Operation not permitted; a file system without symbolic links " + place),
+              ("mkdir:3", errno.ENOSPC, "No space left on device"), ("pwrite:2", errno.ENOSPC, "came are kept"),
+              ("fsync:1", errno.EIO, "Input/output error"), ("rename:3", errno.EIO, "Input/output error"),
+              ("rename:7", errno.EIO, "refs/main: Input/output error"), ("pread:1", errno.EIO, "Input/output error")]
+    with Hub(dict(FEW)) as hub:
+        for fault, error, part in faults:
+            with home_of(hub) as home:
+                home.fail(part, env={"LD_PRELOAD": shim, "LLORCH_FAULT": "%s:1:%d" % (fault, error)})
+                check(not os.path.exists(os.path.join(home.repo, "refs", "main")), "the branch was written")
+                home.pull()
+                check_whole(hub, home)
 
 
 @suite.test

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import pty
+import random
 import resource
 import shutil
 import signal
@@ -726,6 +727,21 @@ def an_answer_without_end_is_ended():
         hub.tricks.clear()
         hub.trick("config.json", lambda h, r: h.raw(b"SSH-2.0-OpenSSH\r\n"), host="hub", method="HEAD")
         home.fail("127.0.0.1: ")
+
+
+@suite.test
+def damaged_answers_bring_one_line_and_never_wrong_bytes():
+    for seed in range(8):
+        numbers = random.Random(seed)
+        with hub_and_home(HF_HUB_DOWNLOAD_TIMEOUT="2") as (hub, home):
+            hub.tricks.append(lambda h, r, hub=hub, numbers=numbers: numbers.random() < 0.25 and hub.damaged(h, r, numbers))
+            status, out, error = home.run("pull", REPO, "--retries", "1")
+            check(status in (0, 1) and (status == 1) == (out == ""), "status %d: %s" % (status, error))
+            check(status == 0 or error.splitlines()[-1].startswith("llorch-cpud: "), error)
+            hub.tricks.clear()
+            home.pull()
+            check_whole(hub, home)
+            equal(os.listdir(home.root), ["hub"])
 
 
 @suite.test

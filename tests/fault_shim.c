@@ -28,6 +28,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/random.h>
@@ -43,8 +44,8 @@
     X(readv) X(recv) X(write) X(writev) X(send) X(sendto) X(socket) X(bind) X(listen) X(accept4) \
     X(connect) X(setsockopt) X(getsockopt) X(getsockname) X(shutdown) X(epoll_create1) X(epoll_ctl) \
     X(epoll_wait) X(pipe2) X(eventfd) X(timerfd_create) X(fcntl) X(ioctl) X(poll) X(close) \
-    X(rename) X(unlink) X(fsync) X(mkdir) X(getrandom) X(sched_getaffinity) \
-    X(sched_setaffinity) X(sigaction) X(signal) X(getrlimit) X(setrlimit) X(opendir) X(fopen) \
+    X(rename) X(unlink) X(fsync) X(mkdir) X(symlink) X(flock) X(pwrite) X(ftruncate) X(getrandom) \
+    X(sched_getaffinity) X(sched_setaffinity) X(sigaction) X(signal) X(getrlimit) X(setrlimit) X(opendir) X(fopen) \
     X(fwrite) X(fflush) X(fclose) X(getdelim) X(getaddrinfo) X(getnameinfo) X(malloc) X(calloc) \
     X(realloc)
 /* clang-format on */
@@ -193,6 +194,10 @@ SHIM(int, rename, (const char *from, const char *to), (from, to), -1)
 SHIM(int, unlink, (const char *path), (path), -1)
 SHIM(int, fsync, (int fd), (fd), -1)
 SHIM(int, mkdir, (const char *path, mode_t mode), (path, mode), -1)
+SHIM(int, symlink, (const char *to, const char *path), (to, path), -1)
+SHIM(int, flock, (int fd, int how), (fd, how), -1)
+SHIM(ssize_t, pwrite, (int fd, const void *p, size_t n, off_t at), (fd, p, n, at), -1)
+SHIM(int, ftruncate, (int fd, off_t n), (fd, n), -1)
 SHIM(ssize_t, getrandom, (void *p, size_t n, unsigned flags), (p, n, flags), -1)
 SHIM(int, sched_getaffinity, (pid_t pid, size_t n, cpu_set_t *set), (pid, n, set), -1)
 SHIM(int, sched_setaffinity, (pid_t pid, size_t n, const cpu_set_t *set), (pid, n, set), -1)

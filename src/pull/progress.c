@@ -18,6 +18,7 @@ enum {
     LINE_EVERY_PERCENT = 5,
     LINE_BYTES = 512,
     BAR_COLUMNS = 20,
+    BAR_LEAST_COLUMNS = 4,
     DEFAULT_COLUMNS = 80,
     RATE_AFTER_MS = 500 /* before that a rate is a guess */
 };
@@ -86,24 +87,50 @@ static int columns(void)
     return DEFAULT_COLUMNS - 1;
 }
 
-static void draw(Progress *p, uint64_t now, uint64_t done)
+/* As much of what is known as fits into so many columns; at least how much is there. */
+static void figures(char *out, size_t size, const Progress *p, uint64_t now, uint64_t done,
+                    size_t room)
 {
-    char line[LINE_BYTES], bar[BAR_COLUMNS + 1], rate[64], have[PROGRESS_SIZE_BYTES];
-    char all[PROGRESS_SIZE_BYTES];
-    const double part = p->size > 0 ? (double)done / (double)p->size : 0.0;
-    const size_t full = part < 1.0 ? (size_t)(part * BAR_COLUMNS) : BAR_COLUMNS;
+    char rate[64], have[PROGRESS_SIZE_BYTES], all[PROGRESS_SIZE_BYTES];
+    const double percent = p->size > 0 ? 100.0 * (double)done / (double)p->size : 0.0;
 
-    memset(bar, '.', BAR_COLUMNS);
-    memset(bar, '#', full);
-    bar[BAR_COLUMNS] = '\0';
     rate_text(rate, sizeof rate, p, now, done);
     progress_size(have, done);
-    if (p->size > 0)
-        (void)snprintf(line, sizeof line, "%s [%s] %3.0f %%  %s of %s%s", p->name, bar,
-                       100.0 * part, have, progress_size(all, p->size), rate);
+    if (p->size == 0) {
+        (void)snprintf(out, size, "%s%s", have, rate);
+        return;
+    }
+    (void)snprintf(out, size, "%3.0f %%  %s of %s%s", percent, have, progress_size(all, p->size),
+                   rate);
+    if (strlen(out) > room)
+        (void)snprintf(out, size, "%3.0f %%%s", percent, rate);
+    if (strlen(out) > room)
+        (void)snprintf(out, size, "%3.0f %%", percent);
+}
+
+/* The bar takes what the rest leaves of the line; on a narrow terminal figures go as well, and last
+ * the name. */
+static void draw(Progress *p, uint64_t now, uint64_t done)
+{
+    char known[LINE_BYTES / 2], bar[BAR_COLUMNS + 1];
+    const double part = p->size > 0 && done < p->size ? (double)done / (double)p->size : 1.0;
+    const size_t width = (size_t)columns(), n_name = strlen(p->name) + 1;
+
+    figures(known, sizeof known, p, now, done, width > n_name ? width - n_name : 0);
+    const size_t used = n_name + strlen(known) + 3;
+    size_t n_bar = width > used ? width - used : 0;
+    if (n_bar > BAR_COLUMNS)
+        n_bar = BAR_COLUMNS;
+    const size_t full = (size_t)(part * (double)n_bar);
+    memset(bar, '.', n_bar);
+    memset(bar, '#', full);
+    bar[n_bar] = '\0';
+    if (p->size > 0 && n_bar >= BAR_LEAST_COLUMNS)
+        (void)fprintf(stderr, "\r%s [%s] %s\033[K", p->name, bar, known);
+    else if (width + 3 >= used)
+        (void)fprintf(stderr, "\r%s %s\033[K", p->name, known);
     else
-        (void)snprintf(line, sizeof line, "%s  %s%s", p->name, have, rate);
-    (void)fprintf(stderr, "\r%.*s\033[K", columns(), line);
+        (void)fprintf(stderr, "\r%.*s\033[K", (int)width, known);
     p->shown = true;
 }
 

@@ -84,6 +84,17 @@ ErrCode store_blob_path(char out[PATH_MAX], char incomplete[PATH_MAX], const Sto
     return join(incomplete, s->blobs, name, err);
 }
 
+/* A failure that may be the file system's nature. */
+static ErrCode not_here(const char *path, int error, const char *lacks, Err *err)
+{
+    if (error != ENOSYS && error != EOPNOTSUPP && error != EPERM && error != ENOLCK)
+        return err_set(err, ERR_IO, "%s: %s", path, strerror(error));
+    return err_set(err, ERR_IO,
+                   "%s: %s; a file system without %s keeps no cache: choose another place with "
+                   "--cache-dir or HF_HUB_CACHE",
+                   path, strerror(error), lacks);
+}
+
 /* Whether fd is still what path names: its last holder may have removed it. */
 static bool is_same_file(int fd, const char *path)
 {
@@ -112,7 +123,7 @@ ErrCode store_try_lock(int *fd, const Store *s, const char *blob, Err *err)
     (void)close(lock);
     if (error == 0 || error == EWOULDBLOCK || error == EINTR)
         return ERR_OK;
-    return err_set(err, ERR_IO, "%s: %s", path, strerror(error));
+    return not_here(path, error, "locks (flock)", err);
 }
 
 ErrCode store_link(const Store *s, const char *name, const char *blob, Err *err)
@@ -135,7 +146,7 @@ ErrCode store_link(const Store *s, const char *name, const char *blob, Err *err)
         return ERR_OK;
     const int error = errno;
     (void)unlink(made);
-    return err_set(err, ERR_IO, "%s: %s", path, strerror(error));
+    return not_here(path, error, "symbolic links", err);
 }
 
 void store_mark_absent(const Store *s, const char *name)

@@ -82,6 +82,46 @@ class Handler(BaseHTTPRequestHandler):
         self.close_connection = True
 
 
+class Sink:
+    """In place of a connection: what would be sent."""
+
+    def __init__(self):
+        self.data = bytearray()
+
+    def write(self, data):
+        self.data += data
+
+    def flush(self):
+        pass
+
+
+def damage(numbers, answer):
+    """One answer with something wrong with it."""
+    head, _, body = bytes(answer).partition(b"\r\n\r\n")
+    lines = head.split(b"\r\n")
+    names = [b"Content-Length", b"X-Linked-Size", b"ETag", b"Location", b"X-Repo-Commit", b"Content-Range", b"Content-Encoding",
+             b"Connection"]
+    values = [b"", b"\0", b"-1", b"0", b"18446744073709551616", b"bytes 0-1/2", b"bytes */5", b"../..", b"\xff", b"x" * 9000,
+              b"//", b"http://[::1]:0/"]
+    at = numbers.randrange(len(lines))
+    kind = numbers.randrange(7)
+    if kind == 0:
+        lines[0] = b"HTTP/1.1 " + numbers.choice([b"99", b"206", b"301", b"304", b"404", b"416", b"500", b"2000"])
+    elif kind == 1:
+        del lines[at]
+    elif kind == 2:
+        lines.insert(at + 1, numbers.choice(names) + b": " + numbers.choice(values))
+    elif kind == 3:
+        lines[at] = lines[at].split(b":")[0] + b": " + numbers.choice(values)
+    elif kind == 4:
+        body = body[:numbers.randrange(len(body) + 1)]
+    elif kind == 5:
+        body += bytes(numbers.randrange(1, 3000))
+    elif body:
+        body = bytes(numbers.randrange(256) if numbers.random() < 0.01 else byte for byte in body)
+    return b"\r\n".join(lines) + b"\r\n\r\n" + body
+
+
 class Server(ThreadingHTTPServer):
     daemon_threads = True
 
@@ -176,6 +216,16 @@ class Hub:
             handler.wfile.write(data[start:start + cut])
             handler.wfile.flush()
             handler.close_connection = True
+
+    def damaged(self, handler, request, numbers):
+        """The usual answer, with something wrong with it."""
+        whole, handler.wfile = handler.wfile, Sink()
+        try:
+            (self.answer if handler.server.kind == "hub" else self.store)(handler, request)
+        finally:
+            sent, handler.wfile = handler.wfile.data, whole
+        handler.raw(damage(numbers, sent))
+        return True
 
     def of(self, name, host=None, method="GET"):
         """The requests for a file."""

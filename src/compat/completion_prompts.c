@@ -67,6 +67,71 @@ static void check_ids(FieldReader *reader, const json_t *list, const Backend *ba
         check_length(reader, info->n_ctx, n > INT32_MAX ? INT32_MAX : (int)n);
 }
 
+/* Element i of the prompt, or, nested, what is in it. */
+static void refuse_type(FieldReader *reader, size_t i, const json_t *found, bool nested)
+{
+    field_fail(reader, 400, prompt, "invalid_type",
+               "Invalid type for 'prompt': expected %s, but element %zu %s %s.", expected, i,
+               nested ? "holds" : "is", field_type(found));
+}
+
+static bool is_id(const json_t *v)
+{
+    return json_is_integer(v) || field_is_huge(v);
+}
+
+/* Of integers only: they would be a BodyList if each were one of 32 bits. */
+static void refuse_large_id(FieldReader *reader, const json_t *list, const Backend *backend)
+{
+    const int last = backend != NULL ? backend->ops->info(backend)->vocab_size - 1 : INT32_MAX;
+    size_t i = 0;
+
+    while (json_is_integer(json_array_get(list, i)) &&
+           json_integer_value(json_array_get(list, i)) >= 0 &&
+           json_integer_value(json_array_get(list, i)) <= last)
+        i++;
+    field_fail(reader, 400, prompt, "invalid_value",
+               "Invalid 'prompt': token id %.17g is outside the vocabulary (0 to %d).",
+               json_number_value(json_array_get(list, i)), last);
+}
+
+/* The first that is no id; the array's size: there is none. */
+static size_t find_other(const json_t *list)
+{
+    size_t i = 0;
+
+    while (i < json_array_size(list) && is_id(json_array_get(list, i)))
+        i++;
+    return i;
+}
+
+/* An array inside the prompt that is no list of ids. */
+static void refuse_array(FieldReader *reader, size_t i, const json_t *array, const Backend *backend)
+{
+    const size_t other = find_other(array);
+
+    if (json_array_size(array) == 0)
+        field_fail(reader, 400, prompt, "empty_array",
+                   "Invalid 'prompt': element %zu is an empty array. Expected an array with "
+                   "minimum length 1.",
+                   i);
+    else if (other < json_array_size(array))
+        refuse_type(reader, i, json_array_get(array, other), true);
+    else
+        refuse_large_id(reader, array, backend);
+}
+
+/* A prompt that begins with an id and is no list of ids. */
+static void refuse_ids(FieldReader *reader, const json_t *list, const Backend *backend)
+{
+    const size_t other = find_other(list);
+
+    if (other < json_array_size(list))
+        refuse_type(reader, other, json_array_get(list, other), false);
+    else
+        refuse_large_id(reader, list, backend);
+}
+
 /* A list with something else in it than integers, or with integers that are no 32-bit ones. */
 static void read_list(FieldReader *reader, CompletionRequest *r, const json_t *list,
                       Backend *backend)
@@ -79,6 +144,8 @@ static void read_list(FieldReader *reader, CompletionRequest *r, const json_t *l
     if (n == 0)
         field_fail(reader, 400, prompt, "empty_array",
                    "Invalid 'prompt': empty array. Expected an array with minimum length 1.");
+    else if (is_id(json_array_get(list, 0)))
+        refuse_ids(reader, list, backend);
     else if (n > COMPLETION_MAX_RUNS)
         field_fail(reader, 400, prompt, "array_above_max_length",
                    "Invalid 'prompt': array too long. Expected an array with maximum length %d, "
@@ -92,8 +159,10 @@ static void read_list(FieldReader *reader, CompletionRequest *r, const json_t *l
             check_text(reader, r, element, backend);
         else if (!texts && body_is_list(element))
             check_ids(reader, element, backend);
+        else if (json_is_array(element) && !texts)
+            refuse_array(reader, i, element, backend);
         else
-            field_wrong_type(reader, prompt, expected, element);
+            refuse_type(reader, i, element, false);
     }
     r->n_prompts = (int)n;
 }

@@ -449,7 +449,7 @@ REFUSED = [
     ("invalid_type", "prompt", {"prompt": [[1, "a"]]}),
     ("invalid_type", "prompt", {"prompt": [1.5]}),
     ("invalid_type", "prompt", {"prompt": [None]}),
-    ("invalid_type", "prompt", {"prompt": [[]]}),
+    ("empty_array", "prompt", {"prompt": [[]]}),
     ("empty_array", "prompt", {"prompt": []}),
     ("invalid_value", "prompt", {"prompt": [1024]}),
     ("invalid_value", "prompt", {"prompt": [[1], [-1]]}),
@@ -501,7 +501,9 @@ REFUSED = [
     ("invalid_value", "logit_bias", {"logit_bias": {"1": "5"}}),
     ("object_above_max_properties", "logit_bias", {"logit_bias": BIG_BIAS}),
     ("invalid_type", "seed", {"seed": 1.5}),
-    ("invalid_type", "seed", {"seed": 2 ** 64}),
+    ("invalid_value", "seed", {"seed": 2 ** 64}),
+    ("invalid_value", "seed", {"seed": -2 ** 63 - 1}),
+    ("integer_above_max_value", "max_tokens", {"max_tokens": 2 ** 64}),
     ("invalid_type", "seed", {"seed": "1"}),
     ("invalid_type", "user", {"user": 5}),
     ("integer_below_min_value", "top_k", {"top_k": -2}),
@@ -518,6 +520,21 @@ def everything_else_is_refused_by_name():
         refused(worker, 400, param, code, **dict({"prompt": "x", "max_tokens": 1}, **fields))
     has(refused(worker, 400, "foo", "unknown_parameter", prompt="x", foo=1), "Unrecognized request argument supplied: foo")
     has(refused(worker, 404, "model", "model_not_found", prompt="x", model="gpt-4"), "gpt-4")
+
+
+@suite.test
+def what_is_wrong_with_a_prompt_is_said():
+    worker = suite.real()
+    for prompt, part in (([[1], []], "element 1 is an empty array"), ([1, 2.5], "element 1 is a decimal number"),
+                         ([1] * 200 + ["a"], "element 200 is a string"), (["a", [1]], "element 1 is an array of integers"),
+                         ([[1], [2, None]], "element 1 holds null"), ([["a"], 1], "element 0 holds a string"),
+                         ([5, 2 ** 31], "token id 2147483648 is outside the vocabulary (0 to 1023)"),
+                         ([[5], [6] * 200 + [-2 ** 40]], "token id -1099511627776 is outside"), ([1e30], "token id 1e+30 is outside")):
+        status, _, body = worker.request("POST", PATH, {"prompt": prompt})
+        equal((status, json.loads(body)["error"]["param"]), (400, "prompt"))
+        has(json.loads(body)["error"]["message"], part)
+    has(refused(worker, 400, "seed", "invalid_value", seed=2 ** 64), "from -2^63 to 2^64 - 1")
+    has(refused(worker, 400, "stop", "invalid_type", stop=[1]), "an array of integers")
 
 
 @suite.test

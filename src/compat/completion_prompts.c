@@ -12,6 +12,17 @@ static const char prompt[] = "prompt";
 static const char expected[] = "a string, an array of strings, an array of token ids or an array "
                                "of arrays of token ids";
 
+/* OpenAI's default for a prompt, which some clients send: it is no text either. */
+static const BackendText end_of_text = {.text = "<|endoftext|>", .n_bytes = 13};
+
+static bool is_empty(const json_t *v)
+{
+    const size_t n = field_is_text(v) ? json_string_length(v) : SIZE_MAX;
+
+    return n == 0 ||
+           (n == end_of_text.n_bytes && memcmp(json_string_value(v), end_of_text.text, n) == 0);
+}
+
 static void check_length(FieldReader *reader, int n_ctx, int n_tokens)
 {
     if (n_tokens > n_ctx)
@@ -170,7 +181,6 @@ static void read_list(FieldReader *reader, CompletionRequest *r, const json_t *l
 /* A text begins where the model was taught that texts do, which needs the token. */
 static void find_end_of_text(FieldReader *reader, CompletionRequest *r, Backend *backend)
 {
-    const BackendText name = {.text = "<|endoftext|>", .n_bytes = 13};
     const int32_t *ids;
     bool special = false;
     size_t n = 0, n_name;
@@ -178,7 +188,7 @@ static void find_end_of_text(FieldReader *reader, CompletionRequest *r, Backend 
     r->end_of_text = -1;
     if (backend == NULL)
         return;
-    ids = backend->ops->tokenize(backend, name, true, &n);
+    ids = backend->ops->tokenize(backend, end_of_text, true, &n);
     if (ids != NULL && n == 1 &&
         backend->ops->token_text(backend, ids[0], &n_name, &special) != NULL && special)
         r->end_of_text = ids[0];
@@ -186,11 +196,6 @@ static void find_end_of_text(FieldReader *reader, CompletionRequest *r, Backend 
         field_fail(reader, 400, prompt, "missing_required_parameter",
                    "Missing required parameter: 'prompt'. This model has no end-of-text token that "
                    "could stand for an empty one.");
-}
-
-static bool is_empty(const json_t *v)
-{
-    return field_is_text(v) && json_string_length(v) == 0;
 }
 
 static bool needs_end_of_text(const json_t *v)
@@ -237,7 +242,7 @@ void completion_request_prompt(const CompletionRequest *r, int i, BackendRequest
     run->n_prompt_ids = 0;
     if (body_is_list(one)) {
         run->prompt_ids = body_list(&r->body, one, &run->n_prompt_ids);
-    } else if (field_is_text(one) && json_string_length(one) > 0) {
+    } else if (field_is_text(one) && !is_empty(one)) {
         run->prompt =
             (BackendText){.text = json_string_value(one), .n_bytes = json_string_length(one)};
     } else {

@@ -205,7 +205,8 @@ static void nothing_is_asked_for_by_default(void **state)
          "\"logit_bias\":null,\"seed\":null,\"user\":null,\"top_k\":null,\"min_p\":null,"
          "\"repetition_penalty\":null}"),
         ("{\"model\":\"stub\",\"prompt\":\"\",\"suffix\":\"\",\"stop\":[],\"logit_bias\":{},"
-         "\"top_k\":-1,\"user\":\"me\"}")};
+         "\"top_k\":-1,\"user\":\"me\"}"),
+        "{\"prompt\":\"<|endoftext|>\"}"};
 
     (void)state;
     for (size_t i = 0; i < sizeof bodies / sizeof *bodies; i++) {

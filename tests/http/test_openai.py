@@ -166,8 +166,10 @@ def no_prompt_is_the_end_of_text():
     empty = complete(worker, max_tokens=4, temperature=0, echo=True)
     check(empty["choices"][0]["text"].startswith("<|endoftext|>"), empty)
     equal(empty["usage"]["prompt_tokens"], 1)
-    for prompt in (None, "", [1023], ["", "A"]):
+    for prompt in (None, "", [1023], ["", "A"], "<|endoftext|>", ["<|endoftext|>", "A"]):
         equal(complete(worker, prompt=prompt, max_tokens=4, temperature=0, echo=True)["choices"][0], empty["choices"][0])
+    plain = complete(worker, prompt="<|endoftext|>\n", max_tokens=0, echo=True)
+    check(plain["usage"]["prompt_tokens"] > 5, plain)
 
 
 # --- the same as /execute, the same as a stream ---
@@ -558,7 +560,7 @@ def errors_of_http_have_openais_shape_below_v1():
                                 ("OPTIONS", PATH, "POST")):
         status, headers, body = worker.request(method, path)
         error_of(status, body, 405, None, "method_not_supported")
-        equal(headers["allow"], allow)
+        equal((headers["allow"], headers["x-request-id"]), (allow, headers["x-correlation-id"]))
     status, _, body = worker.request("POST", PATH, b"{}", {"Content-Type": "text/plain"})
     error_of(status, body, 415, None, "unsupported_content_type")
     status, _, body = worker.request("POST", PATH, b"{}", dict(JSON, **{"Content-Encoding": "gzip"}))
@@ -568,6 +570,9 @@ def errors_of_http_have_openais_shape_below_v1():
         answer = raw_exchange(worker.port, b"POST /v1/completions?x HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n" + raw)
         head, body = answer.split(b"\r\n\r\n", 1)
         error_of(int(head.split()[1]), body, want, None, "request_too_large" if want == 413 else None)
+        has(head, b"X-Request-ID: ")
+    for path in ("/execute", "/v1x", "/health"):
+        check("x-request-id" not in worker.request("DELETE", path)[1])
 
 
 def _answer(worker, method, path):
@@ -585,6 +590,7 @@ def keys_guard_the_new_paths():
                 status, headers, body = worker.request(method, path)
                 error_of(status, body, 401, None, "invalid_api_key")
                 has(headers["www-authenticate"], "Bearer")
+                check(UUID4.match(headers["x-request-id"]))
             for path in ("/tokenize", "/detokenize"):
                 status, _, body = worker.request("POST", path, {"content": "a"})
                 equal((status, json.loads(body)["error"]["type"]), (401, "authentication_error"))

@@ -257,7 +257,7 @@ static void put_key(Maker *m)
                                        "\"\\u00e9\\u00e9\\u00e9\\u00e9\"",
                                        "\"a key with more than forty-one characters \"",
                                        "\"a key with more than forty-one characters\\u0020\"",
-                                       "\"a long key\"",
+                                       "\"a key of 5 bytes\"",
                                        "\"\\n\"",
                                        "\"\\u000a\"",
                                        "\"\\u0000\"",

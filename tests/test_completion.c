@@ -76,12 +76,15 @@ static const struct {
     {"{\"prompt\":1}", "prompt", "invalid_type"},
     {"{\"prompt\":true}", "prompt", "invalid_type"},
     {"{\"prompt\":[]}", "prompt", "empty_array"},
-    {"{\"prompt\":[[]]}", "prompt", "invalid_type"},
+    {"{\"prompt\":[[]]}", "prompt", "empty_array"},
+    {"{\"prompt\":[[1],[]]}", "prompt", "empty_array"},
     {"{\"prompt\":[1,\"a\"]}", "prompt", "invalid_type"},
     {"{\"prompt\":[\"a\",[1]]}", "prompt", "invalid_type"},
     {"{\"prompt\":[[1],\"a\"]}", "prompt", "invalid_type"},
     {"{\"prompt\":[[1],[2.0]]}", "prompt", "invalid_type"},
-    {"{\"prompt\":[2147483648]}", "prompt", "invalid_type"},
+    {"{\"prompt\":[2147483648]}", "prompt", "invalid_value"},
+    {"{\"prompt\":[[1],[2,-2147483649]]}", "prompt", "invalid_value"},
+    {"{\"prompt\":[1,99999999999999999999]}", "prompt", "invalid_value"},
     {"{\"prompt\":[50257]}", "prompt", "invalid_value"},
     {"{\"prompt\":[[3],[-1]]}", "prompt", "invalid_value"},
     {"{\"prompt\":[1,2,3,4,5,6,7,8,9]}", "prompt", "context_length_exceeded"},
@@ -89,7 +92,8 @@ static const struct {
     {"{\"max_tokens\":0}", "max_tokens", "integer_below_min_value"},
     {"{\"max_tokens\":0,\"echo\":false}", "max_tokens", "integer_below_min_value"},
     {"{\"max_tokens\":2049}", "max_tokens", "integer_above_max_value"},
-    {"{\"max_tokens\":99999999999999999999}", "max_tokens", "invalid_type"},
+    {"{\"max_tokens\":99999999999999999999}", "max_tokens", "integer_above_max_value"},
+    {"{\"max_tokens\":-99999999999999999999}", "max_tokens", "integer_below_min_value"},
     {"{\"temperature\":2.1}", "temperature", "decimal_above_max_value"},
     {"{\"temperature\":-0.1}", "temperature", "decimal_below_min_value"},
     {"{\"temperature\":[1]}", "temperature", "invalid_type"},
@@ -125,7 +129,8 @@ static const struct {
     {"{\"logit_bias\":{\"12345678901\":1}}", "logit_bias", "invalid_value"},
     {"{\"logit_bias\":{\"1\":-101}}", "logit_bias", "invalid_value"},
     {"{\"logit_bias\":{\"1\":null}}", "logit_bias", "invalid_value"},
-    {"{\"seed\":18446744073709551616}", "seed", "invalid_type"},
+    {"{\"seed\":18446744073709551616}", "seed", "invalid_value"},
+    {"{\"seed\":-9223372036854775809}", "seed", "invalid_value"},
     {"{\"seed\":1.0}", "seed", "invalid_type"},
     {"{\"user\":[1]}", "user", "invalid_type"},
     {"{\"top_k\":-2}", "top_k", "integer_below_min_value"},
@@ -200,7 +205,8 @@ static void nothing_is_asked_for_by_default(void **state)
          "\"logit_bias\":null,\"seed\":null,\"user\":null,\"top_k\":null,\"min_p\":null,"
          "\"repetition_penalty\":null}"),
         ("{\"model\":\"stub\",\"prompt\":\"\",\"suffix\":\"\",\"stop\":[],\"logit_bias\":{},"
-         "\"top_k\":-1,\"user\":\"me\"}")};
+         "\"top_k\":-1,\"user\":\"me\"}"),
+        "{\"prompt\":\"<|endoftext|>\"}"};
 
     (void)state;
     for (size_t i = 0; i < sizeof bodies / sizeof *bodies; i++) {

@@ -192,8 +192,8 @@ static void put_key(Scan *s, const char *key, size_t n)
     if (plain)
         json_buf_printf(&s->out->text, "\"%.*s\"", (int)n, key);
     else
-        json_buf_printf(&s->out->text, "\"a long key %016llx %zu\"",
-                        (unsigned long long)hash(key, n), n);
+        json_buf_printf(&s->out->text, "\"a key of %zu bytes %016llx\"", n,
+                        (unsigned long long)hash(key, n));
 }
 
 /* Takes the string text[begin..end), quotes included, out of the text. */

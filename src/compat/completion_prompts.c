@@ -12,6 +12,17 @@ static const char prompt[] = "prompt";
 static const char expected[] = "a string, an array of strings, an array of token ids or an array "
                                "of arrays of token ids";
 
+/* OpenAI's default for a prompt, which some clients send: it is no text either. */
+static const BackendText end_of_text = {.text = "<|endoftext|>", .n_bytes = 13};
+
+static bool is_empty(const json_t *v)
+{
+    const size_t n = field_is_text(v) ? json_string_length(v) : SIZE_MAX;
+
+    return n == 0 ||
+           (n == end_of_text.n_bytes && memcmp(json_string_value(v), end_of_text.text, n) == 0);
+}
+
 static void check_length(FieldReader *reader, int n_ctx, int n_tokens)
 {
     if (n_tokens > n_ctx)
@@ -67,6 +78,71 @@ static void check_ids(FieldReader *reader, const json_t *list, const Backend *ba
         check_length(reader, info->n_ctx, n > INT32_MAX ? INT32_MAX : (int)n);
 }
 
+/* Element i of the prompt, or, nested, what is in it. */
+static void refuse_type(FieldReader *reader, size_t i, const json_t *found, bool nested)
+{
+    field_fail(reader, 400, prompt, "invalid_type",
+               "Invalid type for 'prompt': expected %s, but element %zu %s %s.", expected, i,
+               nested ? "holds" : "is", field_type(found));
+}
+
+static bool is_id(const json_t *v)
+{
+    return json_is_integer(v) || field_is_huge(v);
+}
+
+/* Of integers only: they would be a BodyList if each were one of 32 bits. */
+static void refuse_large_id(FieldReader *reader, const json_t *list, const Backend *backend)
+{
+    const int last = backend != NULL ? backend->ops->info(backend)->vocab_size - 1 : INT32_MAX;
+    size_t i = 0;
+
+    while (json_is_integer(json_array_get(list, i)) &&
+           json_integer_value(json_array_get(list, i)) >= 0 &&
+           json_integer_value(json_array_get(list, i)) <= last)
+        i++;
+    field_fail(reader, 400, prompt, "invalid_value",
+               "Invalid 'prompt': token id %.17g is outside the vocabulary (0 to %d).",
+               json_number_value(json_array_get(list, i)), last);
+}
+
+/* The first that is no id; the array's size: there is none. */
+static size_t find_other(const json_t *list)
+{
+    size_t i = 0;
+
+    while (i < json_array_size(list) && is_id(json_array_get(list, i)))
+        i++;
+    return i;
+}
+
+/* An array inside the prompt that is no list of ids. */
+static void refuse_array(FieldReader *reader, size_t i, const json_t *array, const Backend *backend)
+{
+    const size_t other = find_other(array);
+
+    if (json_array_size(array) == 0)
+        field_fail(reader, 400, prompt, "empty_array",
+                   "Invalid 'prompt': element %zu is an empty array. Expected an array with "
+                   "minimum length 1.",
+                   i);
+    else if (other < json_array_size(array))
+        refuse_type(reader, i, json_array_get(array, other), true);
+    else
+        refuse_large_id(reader, array, backend);
+}
+
+/* A prompt that begins with an id and is no list of ids. */
+static void refuse_ids(FieldReader *reader, const json_t *list, const Backend *backend)
+{
+    const size_t other = find_other(list);
+
+    if (other < json_array_size(list))
+        refuse_type(reader, other, json_array_get(list, other), false);
+    else
+        refuse_large_id(reader, list, backend);
+}
+
 /* A list with something else in it than integers, or with integers that are no 32-bit ones. */
 static void read_list(FieldReader *reader, CompletionRequest *r, const json_t *list,
                       Backend *backend)
@@ -79,6 +155,8 @@ static void read_list(FieldReader *reader, CompletionRequest *r, const json_t *l
     if (n == 0)
         field_fail(reader, 400, prompt, "empty_array",
                    "Invalid 'prompt': empty array. Expected an array with minimum length 1.");
+    else if (is_id(json_array_get(list, 0)))
+        refuse_ids(reader, list, backend);
     else if (n > COMPLETION_MAX_RUNS)
         field_fail(reader, 400, prompt, "array_above_max_length",
                    "Invalid 'prompt': array too long. Expected an array with maximum length %d, "
@@ -92,8 +170,10 @@ static void read_list(FieldReader *reader, CompletionRequest *r, const json_t *l
             check_text(reader, r, element, backend);
         else if (!texts && body_is_list(element))
             check_ids(reader, element, backend);
+        else if (json_is_array(element) && !texts)
+            refuse_array(reader, i, element, backend);
         else
-            field_wrong_type(reader, prompt, expected, element);
+            refuse_type(reader, i, element, false);
     }
     r->n_prompts = (int)n;
 }
@@ -101,7 +181,6 @@ static void read_list(FieldReader *reader, CompletionRequest *r, const json_t *l
 /* A text begins where the model was taught that texts do, which needs the token. */
 static void find_end_of_text(FieldReader *reader, CompletionRequest *r, Backend *backend)
 {
-    const BackendText name = {.text = "<|endoftext|>", .n_bytes = 13};
     const int32_t *ids;
     bool special = false;
     size_t n = 0, n_name;
@@ -109,7 +188,7 @@ static void find_end_of_text(FieldReader *reader, CompletionRequest *r, Backend 
     r->end_of_text = -1;
     if (backend == NULL)
         return;
-    ids = backend->ops->tokenize(backend, name, true, &n);
+    ids = backend->ops->tokenize(backend, end_of_text, true, &n);
     if (ids != NULL && n == 1 &&
         backend->ops->token_text(backend, ids[0], &n_name, &special) != NULL && special)
         r->end_of_text = ids[0];
@@ -117,11 +196,6 @@ static void find_end_of_text(FieldReader *reader, CompletionRequest *r, Backend 
         field_fail(reader, 400, prompt, "missing_required_parameter",
                    "Missing required parameter: 'prompt'. This model has no end-of-text token that "
                    "could stand for an empty one.");
-}
-
-static bool is_empty(const json_t *v)
-{
-    return field_is_text(v) && json_string_length(v) == 0;
 }
 
 static bool needs_end_of_text(const json_t *v)
@@ -168,7 +242,7 @@ void completion_request_prompt(const CompletionRequest *r, int i, BackendRequest
     run->n_prompt_ids = 0;
     if (body_is_list(one)) {
         run->prompt_ids = body_list(&r->body, one, &run->n_prompt_ids);
-    } else if (field_is_text(one) && json_string_length(one) > 0) {
+    } else if (field_is_text(one) && !is_empty(one)) {
         run->prompt =
             (BackendText){.text = json_string_value(one), .n_bytes = json_string_length(one)};
     } else {

@@ -144,6 +144,11 @@ static void read_seed(FieldReader *reader, uint64_t *seed)
         *seed = reader->body->seed.value;
     else if (json_is_integer(v))
         *seed = (uint64_t)json_integer_value(v); /* negative ones are seeds as well */
+    else if (field_is_huge(v))
+        field_fail(reader, 400, "seed", "invalid_value",
+                   "Invalid 'seed': expected an integer from -2^63 to 2^64 - 1, but got %.17g "
+                   "instead.",
+                   json_real_value(v));
     else
         field_wrong_type(reader, "seed", "an integer", v);
 }

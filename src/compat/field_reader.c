@@ -4,6 +4,7 @@
 #include "compat/field_reader.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -42,10 +43,10 @@ json_t *field_get(FieldReader *r, const char *name)
     return json_is_null(value) ? NULL : value;
 }
 
-static const char *type_name(const json_t *v)
+const char *field_type(const json_t *v)
 {
     if (body_is_list(v))
-        return "an array";
+        return "an array of integers";
     switch (json_typeof(v)) {
     case JSON_OBJECT:
         return "an object";
@@ -68,12 +69,32 @@ void field_wrong_type(FieldReader *r, const char *name, const char *what, const 
 {
     field_fail(r, 400, name, "invalid_type",
                "Invalid type for '%s': expected %s, but got %s instead.", name, what,
-               type_name(found));
+               field_type(found));
 }
 
 bool field_is_text(const json_t *value)
 {
     return json_is_string(value) && !body_is_list(value);
+}
+
+bool field_is_huge(const json_t *v)
+{
+    return json_is_real(v) && !(fabs(json_real_value(v)) < 0x1p63);
+}
+
+/* huge: neither %lld nor an untrue "decimal". */
+static void refuse_huge(FieldReader *r, const char *name, int64_t min, int64_t max, double x)
+{
+    if (x < 0)
+        field_fail(r, 400, name, "integer_below_min_value",
+                   "Invalid '%s': integer below minimum value. Expected a value >= %" PRId64
+                   ", but got %.17g instead.",
+                   name, min, x);
+    else
+        field_fail(r, 400, name, "integer_above_max_value",
+                   "Invalid '%s': integer above maximum value. Expected a value <= %" PRId64
+                   ", but got %.17g instead.",
+                   name, max, x);
 }
 
 void field_int(FieldReader *r, const char *name, int64_t min, int64_t max, int64_t *out)
@@ -83,7 +104,9 @@ void field_int(FieldReader *r, const char *name, int64_t min, int64_t max, int64
 
     if (v == NULL)
         return;
-    if (!json_is_integer(v))
+    if (field_is_huge(v))
+        refuse_huge(r, name, min, max, json_real_value(v));
+    else if (!json_is_integer(v))
         field_wrong_type(r, name, "an integer", v);
     else if (i < min)
         field_fail(r, 400, name, "integer_below_min_value",

@@ -39,6 +39,12 @@ void field_wrong_type(FieldReader *r, const char *name, const char *what, const 
 
 bool field_is_text(const json_t *value);
 
+/* "a string", "an array of integers", ... */
+const char *field_type(const json_t *value);
+
+/* An integer beyond 64 bits, which the JSON library cannot hold, or a number as large. */
+bool field_is_huge(const json_t *value);
+
 /* Ranges include both ends. */
 void field_int(FieldReader *r, const char *name, int64_t min, int64_t max, int64_t *out);
 void field_float(FieldReader *r, const char *name, double min, double max, float *out);

@@ -141,10 +141,13 @@ static void answer(HttpConn *c, int status, const char *content_type, const char
 /* What the answer needs to know of the request, also of one that was refused half-way. */
 static void take_request(HttpConn *c, const ParsedRequest *request)
 {
+    const HttpHandler *handler = &c->server->handler;
+
     c->is_head = strcmp(request->method_name, "HEAD") == 0;
     c->is_chunked = !request->is_http_10;
     c->keep_alive = request->keep_alive;
-    c->show_request_id = false;
+    c->show_request_id = handler->shows_request_id != NULL &&
+                         handler->shows_request_id(request_parser_path(c->parser));
     if (request->correlation_id[0] != '\0')
         memcpy(c->correlation_id, request->correlation_id, strlen(request->correlation_id) + 1);
     else
@@ -555,11 +558,6 @@ void http_respond_with(HttpConn *c, int status, const char *content_type, char *
         c->long_answer = true;
     }
     finish_answer(c);
-}
-
-void http_conn_show_request_id(HttpConn *c)
-{
-    c->show_request_id = true;
 }
 
 void http_stream_begin(HttpConn *c)

@@ -78,6 +78,9 @@ typedef struct {
      * request) refuses it with 401, and the connection ends. authorization: the header's value;
      * NULL: absent; "?": repeated, or longer than 1023 bytes. */
     const char *(*refuse_head)(void *ctx, const char *path, const char *authorization);
+    /* May be NULL: on none. Whether answers on this path repeat X-Correlation-ID as X-Request-ID,
+     * where OpenAI's clients look for it. */
+    bool (*shows_request_id)(const char *path);
     /* Body of answers that the connection layer gives itself (400, 401, 408, 413, 414, 417, 431,
      * 503, 505): writes JSON into out (size bytes) and returns its length. path: the request's, ""
      * as long as it has not come whole; message is a constant of this layer, nothing of the
@@ -157,10 +160,6 @@ void http_respond_constant(HttpConn *c, int status, const char *content_type,
 /* The same for a long answer: body, which is malloc's, is not copied but taken over. */
 void http_respond_with(HttpConn *c, int status, const char *content_type, char *body,
                        size_t n_body);
-
-/* The answer of this request, or the stream, repeats X-Correlation-ID as X-Request-ID, where
- * OpenAI's clients look for it. */
-void http_conn_show_request_id(HttpConn *c);
 
 /* Starts a chunked text/event-stream answer: 200, Cache-Control: no-cache, Connection: close.
  * Nothing of the answer leaves before this call, so it can wait for the first token. Further pieces

@@ -12,9 +12,14 @@ static const char content_type_json[] = "application/json";
 
 typedef enum { SHAPE_WORKER, SHAPE_OPENAI, SHAPE_LLAMA } Shape;
 
+bool answer_is_openai(const char *path)
+{
+    return strcmp(path, "/v1") == 0 || strncmp(path, "/v1/", 4) == 0;
+}
+
 static Shape shape_of(const char *path)
 {
-    if (strcmp(path, "/v1") == 0 || strncmp(path, "/v1/", 4) == 0)
+    if (answer_is_openai(path))
         return SHAPE_OPENAI;
     if (strcmp(path, "/tokenize") == 0 || strcmp(path, "/detokenize") == 0)
         return SHAPE_LLAMA;

@@ -9,6 +9,9 @@
 #include "compat/api_error.h"
 #include "http/server.h"
 
+/* Whether OpenAI's clients ask there. */
+bool answer_is_openai(const char *path);
+
 /* Appends the body of an error on this path; retriable is told by the worker's own shape only. */
 void answer_error_body(JsonBuf *out, const char *path, const ApiError *e, bool retriable);
 

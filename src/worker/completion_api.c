@@ -204,7 +204,6 @@ void completion_post(Worker *w, HttpConn *conn, const HttpRequest *request)
     const int status =
         completion_request_parse(&parsed, request->body, request->n_body, w->backend, &answer);
 
-    http_conn_show_request_id(conn);
     if (status != 200) {
         metrics_rejected(&w->metrics, status == 500 ? METRIC_NO_MEMORY : METRIC_INVALID);
         answer_json(conn, request->path, status, NULL, &answer);

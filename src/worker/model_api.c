@@ -30,7 +30,6 @@ void models_get(Worker *w, HttpConn *conn, const HttpRequest *request)
     JsonBuf answer = {0};
     int status = 200;
 
-    http_conn_show_request_id(conn);
     if (is_loading(w, conn, request))
         return;
     if (strncmp(request->path, MODEL_API_ONE, n_prefix) == 0)

@@ -274,5 +274,6 @@ HttpHandler routes_handler(Worker *w)
                          .on_close = on_close,
                          .on_too_large = on_too_large,
                          .refuse_head = refuse_head,
+                         .shows_request_id = answer_is_openai,
                          .error_body = error_body};
 }

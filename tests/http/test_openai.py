@@ -166,8 +166,10 @@ def no_prompt_is_the_end_of_text():
     empty = complete(worker, max_tokens=4, temperature=0, echo=True)
     check(empty["choices"][0]["text"].startswith("<|endoftext|>"), empty)
     equal(empty["usage"]["prompt_tokens"], 1)
-    for prompt in (None, "", [1023], ["", "A"]):
+    for prompt in (None, "", [1023], ["", "A"], "<|endoftext|>", ["<|endoftext|>", "A"]):
         equal(complete(worker, prompt=prompt, max_tokens=4, temperature=0, echo=True)["choices"][0], empty["choices"][0])
+    plain = complete(worker, prompt="<|endoftext|>\n", max_tokens=0, echo=True)
+    check(plain["usage"]["prompt_tokens"] > 5, plain)
 
 
 # --- the same as /execute, the same as a stream ---
@@ -449,7 +451,7 @@ REFUSED = [
     ("invalid_type", "prompt", {"prompt": [[1, "a"]]}),
     ("invalid_type", "prompt", {"prompt": [1.5]}),
     ("invalid_type", "prompt", {"prompt": [None]}),
-    ("invalid_type", "prompt", {"prompt": [[]]}),
+    ("empty_array", "prompt", {"prompt": [[]]}),
     ("empty_array", "prompt", {"prompt": []}),
     ("invalid_value", "prompt", {"prompt": [1024]}),
     ("invalid_value", "prompt", {"prompt": [[1], [-1]]}),
@@ -501,7 +503,9 @@ REFUSED = [
     ("invalid_value", "logit_bias", {"logit_bias": {"1": "5"}}),
     ("object_above_max_properties", "logit_bias", {"logit_bias": BIG_BIAS}),
     ("invalid_type", "seed", {"seed": 1.5}),
-    ("invalid_type", "seed", {"seed": 2 ** 64}),
+    ("invalid_value", "seed", {"seed": 2 ** 64}),
+    ("invalid_value", "seed", {"seed": -2 ** 63 - 1}),
+    ("integer_above_max_value", "max_tokens", {"max_tokens": 2 ** 64}),
     ("invalid_type", "seed", {"seed": "1"}),
     ("invalid_type", "user", {"user": 5}),
     ("integer_below_min_value", "top_k", {"top_k": -2}),
@@ -518,6 +522,21 @@ def everything_else_is_refused_by_name():
         refused(worker, 400, param, code, **dict({"prompt": "x", "max_tokens": 1}, **fields))
     has(refused(worker, 400, "foo", "unknown_parameter", prompt="x", foo=1), "Unrecognized request argument supplied: foo")
     has(refused(worker, 404, "model", "model_not_found", prompt="x", model="gpt-4"), "gpt-4")
+
+
+@suite.test
+def what_is_wrong_with_a_prompt_is_said():
+    worker = suite.real()
+    for prompt, part in (([[1], []], "element 1 is an empty array"), ([1, 2.5], "element 1 is a decimal number"),
+                         ([1] * 200 + ["a"], "element 200 is a string"), (["a", [1]], "element 1 is an array of integers"),
+                         ([[1], [2, None]], "element 1 holds null"), ([["a"], 1], "element 0 holds a string"),
+                         ([5, 2 ** 31], "token id 2147483648 is outside the vocabulary (0 to 1023)"),
+                         ([[5], [6] * 200 + [-2 ** 40]], "token id -1099511627776 is outside"), ([1e30], "token id 1e+30 is outside")):
+        status, _, body = worker.request("POST", PATH, {"prompt": prompt})
+        equal((status, json.loads(body)["error"]["param"]), (400, "prompt"))
+        has(json.loads(body)["error"]["message"], part)
+    has(refused(worker, 400, "seed", "invalid_value", seed=2 ** 64), "from -2^63 to 2^64 - 1")
+    has(refused(worker, 400, "stop", "invalid_type", stop=[1]), "an array of integers")
 
 
 @suite.test
@@ -541,7 +560,7 @@ def errors_of_http_have_openais_shape_below_v1():
                                 ("OPTIONS", PATH, "POST")):
         status, headers, body = worker.request(method, path)
         error_of(status, body, 405, None, "method_not_supported")
-        equal(headers["allow"], allow)
+        equal((headers["allow"], headers["x-request-id"]), (allow, headers["x-correlation-id"]))
     status, _, body = worker.request("POST", PATH, b"{}", {"Content-Type": "text/plain"})
     error_of(status, body, 415, None, "unsupported_content_type")
     status, _, body = worker.request("POST", PATH, b"{}", dict(JSON, **{"Content-Encoding": "gzip"}))
@@ -551,6 +570,9 @@ def errors_of_http_have_openais_shape_below_v1():
         answer = raw_exchange(worker.port, b"POST /v1/completions?x HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n" + raw)
         head, body = answer.split(b"\r\n\r\n", 1)
         error_of(int(head.split()[1]), body, want, None, "request_too_large" if want == 413 else None)
+        has(head, b"X-Request-ID: ")
+    for path in ("/execute", "/v1x", "/health"):
+        check("x-request-id" not in worker.request("DELETE", path)[1])
 
 
 def _answer(worker, method, path):
@@ -568,6 +590,7 @@ def keys_guard_the_new_paths():
                 status, headers, body = worker.request(method, path)
                 error_of(status, body, 401, None, "invalid_api_key")
                 has(headers["www-authenticate"], "Bearer")
+                check(UUID4.match(headers["x-request-id"]))
             for path in ("/tokenize", "/detokenize"):
                 status, _, body = worker.request("POST", path, {"content": "a"})
                 equal((status, json.loads(body)["error"]["type"]), (401, "authentication_error"))

@@ -123,12 +123,14 @@ test("throws NotFoundError for another model and another path", async () => {
   const chat = await failure(client(real).chat.completions.create({ model, messages: [{ role: "user", content: "x" }] }));
   assert.ok(chat instanceof Client.NotFoundError);
   assert.equal(chat.code, "unknown_url");
+  assert.ok(chat.requestID);
 });
 
 test("throws AuthenticationError without the key, and works with it", async () => {
   const error = await failure(client(keys, { apiKey: "wrong" }).completions.create({ model: "m", prompt: "x" }));
   assert.ok(error instanceof Client.AuthenticationError);
   assert.equal(error.code, "invalid_api_key");
+  assert.ok(error.requestID);
   const names = [];
   for await (const entry of client(keys, { apiKey: "secret-of-the-test-1" }).models.list()) names.push(entry.id);
   assert.equal(names.length, 1);

@@ -86,6 +86,10 @@ class Fleet:
     def said(self):
         return "\n".join(self.lines + self.errors)
 
+    def complaints(self):
+        """What it said on standard error, but for HAProxy's own look for dead loops, which a sandbox may forbid."""
+        return [line for line in list(self.errors) if "Failed to setup watchdog timer" not in line]
+
     def starts(self, n):
         """The processes that worker n had so far."""
         pattern = r"worker %d: ready \(process (\d+)" % n
@@ -806,7 +810,7 @@ def Ctrl_C_loses_no_request_that_was_accepted():
         check_order(events)
         equal(events[-1].name, "end")
     equal(f.wait(), 0)
-    equal(f.errors, [])
+    equal(f.complaints(), [])
     try:
         socket.create_connection(("127.0.0.1", f.port)).close()
         raise AssertionError("somebody still listens")
@@ -1008,7 +1012,7 @@ def a_signal_leaves_nothing_behind_at_whatever_moment_it_comes():
         f.signal(signal.SIGTERM)
     for f in fleets:
         check(f.wait() in (0, -signal.SIGTERM), f.said())
-        equal(f.errors, [])
+        equal(f.complaints(), [])
 
 
 @suite.test

@@ -21,6 +21,7 @@ import time
 import urllib.parse
 import urllib.request
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 from harness import (BIN, LIMIT, ROOT, SHAKESPEARE, STUB, TINY, Skip, Stream, Suite, Worker, body_of, check, check_order,
                      clean_environment, equal, free_port, has, run_program, sanitized, tokens_of, within)
@@ -85,6 +86,10 @@ class Fleet:
 
     def said(self):
         return "\n".join(self.lines + self.errors)
+
+    def complaints(self):
+        """What it said on standard error, but for HAProxy's own look for dead loops, which a sandbox may forbid."""
+        return [line for line in list(self.errors) if "Failed to setup watchdog timer" not in line]
 
     def starts(self, n):
         """The processes that worker n had so far."""
@@ -806,7 +811,7 @@ def Ctrl_C_loses_no_request_that_was_accepted():
         check_order(events)
         equal(events[-1].name, "end")
     equal(f.wait(), 0)
-    equal(f.errors, [])
+    equal(f.complaints(), [])
     try:
         socket.create_connection(("127.0.0.1", f.port)).close()
         raise AssertionError("somebody still listens")
@@ -886,24 +891,32 @@ def fails(status, part, *args, env=None):
 
 @suite.test
 def what_is_wrong_is_said_in_a_line():
-    fails(2, "x: expected a number from 1 to 1024", "x")
-    fails(2, "--port: 0: expected a number from 1 to 65535", "--port", "0")
-    fails(2, "unrecognized arguments: --nothing", "--nothing")
-    fails(2, "--metrics-port: 8001 is the port of the requests (--port)", "--port", "8001", "--metrics-port", "8001")
-    fails(1, "--program: /nothing cannot be run", "--program", "/nothing")
-    fails(1, "--config: /nothing: No such file or directory", "--config", "/nothing", "--program", STUB, "--port", str(free_port()))
-    fails(1, "No such file", "--program", BIN, "--model", "/nothing", "--port", str(free_port()))
-    fails(1, "is packed already", "--program", BIN, "--model", PACKED, "--type", "f32", "--port", str(free_port()))
-    fails(1, "127.0.0.1:%d: Address already in use; another --port may help" % two().port, "--port", str(two().port),
+    cases = []
+
+    def case(*args, **more):
+        cases.append((args, more))
+
+    case(2, "x: expected a number from 1 to 1024", "x")
+    case(2, "--port: 0: expected a number from 1 to 65535", "--port", "0")
+    case(2, "unrecognized arguments: --nothing", "--nothing")
+    case(2, "--metrics-port: 8001 is the port of the requests (--port)", "--port", "8001", "--metrics-port", "8001")
+    case(1, "--program: /nothing cannot be run", "--program", "/nothing")
+    case(1, "--config: /nothing: No such file or directory", "--config", "/nothing", "--program", STUB, "--port", str(free_port()))
+    case(1, "No such file", "--program", BIN, "--model", "/nothing", "--port", str(free_port()))
+    case(1, "is packed already", "--program", BIN, "--model", PACKED, "--type", "f32", "--port", str(free_port()))
+    case(1, "127.0.0.1:%d: Address already in use; another --port may help" % two().port, "--port", str(two().port),
           "--program", STUB)
-    fails(1, "worker 1 ended with status 2 at its start", "1", "--program", BIN, "--model", PACKED, "--port", str(free_port()),
+    case(1, "worker 1 ended with status 2 at its start", "1", "--program", BIN, "--model", PACKED, "--port", str(free_port()),
           "--", "--no-such-flag")
     bad = os.path.join(FOLDER, "bad.cfg")
     with open(CONFIG, encoding="utf-8") as file, open(bad, "w", encoding="utf-8") as out:
         out.write(file.read().replace("balance leastconn", "balance nothing"))
-    fails(1, "haproxy does not accept " + bad, "--config", bad, "--program", STUB, "--model", PACKED, "--port", str(free_port()))
-    fails(1, "too long for a Unix socket", "--program", STUB, "--model", PACKED, env={"TMPDIR": made_folder("x" * 80)})
-    fails(1, "/nothing: No such file or directory; TMPDIR names another folder", "--program", STUB, env={"TMPDIR": "/nothing"})
+    case(1, "haproxy does not accept " + bad, "--config", bad, "--program", STUB, "--model", PACKED, "--port", str(free_port()))
+    case(1, "too long for a Unix socket", "--program", STUB, "--model", PACKED, env={"TMPDIR": made_folder("x" * 80)})
+    case(1, "/nothing: No such file or directory; TMPDIR names another folder", "--program", STUB, env={"TMPDIR": "/nothing"})
+    with ThreadPoolExecutor(4) as pool:
+        for result in [pool.submit(fails, *args, **more) for args, more in cases]:
+            result.result()
 
 
 def refused(function, *args):
@@ -962,28 +975,19 @@ def a_worker_that_ended_well_and_cannot_start_again_is_tried_less_and_less_often
 
 
 @suite.test
-def workers_tell_nobody_s_service_manager():
-    """Whoever started the fleet waits for the fleet, not for a worker."""
-    with Fleet(1, env={"NOTIFY_SOCKET": "@nobody", "WATCHDOG_USEC": "1000000"}) as f:
-        with open("/proc/%d/environ" % f.pid(1), "rb") as file:
-            check(b"NOTIFY_SOCKET" not in file.read(), "the worker has the socket of another's service manager")
-
-
-@suite.test
-def the_folder_may_have_blanks_and_quotes_in_its_name():
-    with Fleet(2, env={"TMPDIR": made_folder("a b's \"c\" #d")}) as f:
+def odd_surroundings_are_none_of_its_business():
+    """Blanks and quotes in TMPDIR, a setpriv that a sandbox does not let work, and a service manager that waits for whoever started the
+    fleet, not for a worker."""
+    fake = os.path.join(made_folder("bin"), "setpriv")
+    with open(fake, "w", encoding="ascii") as file:
+        file.write("#!/bin/sh\nexit 1\n")
+    os.chmod(fake, 0o755)
+    with Fleet(2, env={"TMPDIR": made_folder("a b's \"c\" #d"), "PATH": os.path.dirname(fake) + ":" + os.environ["PATH"],
+                       "NOTIFY_SOCKET": "@nobody", "WATCHDOG_USEC": "1000000"}) as f:
         check_order(f.execute().collect())
         equal(f.get("/worker/2/ready")[0], 200)
-
-
-@suite.test
-def a_setpriv_that_is_not_allowed_to_work_is_not_used():
-    folder = made_folder("bin")
-    with open(os.path.join(folder, "setpriv"), "w", encoding="ascii") as file:
-        file.write("#!/bin/sh\nexit 1\n")
-    os.chmod(file.name, 0o755)
-    with Fleet(1, env={"PATH": folder + ":" + os.environ["PATH"]}) as f:
-        check_order(f.execute().collect())
+        with open("/proc/%d/environ" % f.pid(1), "rb") as file:
+            equal([v for v in file.read().split(b"\0") if v.startswith((b"NOTIFY_", b"WATCHDOG_"))], [])
 
 
 @suite.test
@@ -1008,7 +1012,7 @@ def a_signal_leaves_nothing_behind_at_whatever_moment_it_comes():
         f.signal(signal.SIGTERM)
     for f in fleets:
         check(f.wait() in (0, -signal.SIGTERM), f.said())
-        equal(f.errors, [])
+        equal(f.complaints(), [])
 
 
 @suite.test

@@ -402,8 +402,9 @@ def a_stop_string_ends_the_text():
 
 def long_job(b, tokens=2000, delay=20):
     fill(b, "tokens=%d delay=%d text=a|b" % (tokens, delay), max_tokens=tokens)
+    b.js("window.earlier = tokens")  # what is shown stays until the worker has taken the prompt
     b.press("Control", "Enter")
-    b.wait("tokens.length > 3")
+    b.wait("tokens !== earlier && tokens.length > 3")
 
 
 @in_browser

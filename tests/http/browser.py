@@ -32,15 +32,7 @@ class Browser:
 
     def __init__(self):
         self.folder = tempfile.mkdtemp(prefix="llorch-browser-")
-        self.driver = subprocess.Popen(["chromedriver", "--port=0"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                                       start_new_session=True, env=dict(os.environ, HOME=self.folder))
-        for line in self.driver.stdout:
-            found = re.search(rb"started successfully on port (\d+)", line)
-            if found:
-                break
-        else:
-            raise AssertionError("chromedriver does not start")
-        self.connection = http.client.HTTPConnection("127.0.0.1", int(found.group(1)), timeout=60)
+        self.connection = http.client.HTTPConnection("127.0.0.1", self.start_driver(), timeout=60)
         self.session = ""
         options = {"args": FLAGS + ["--user-data-dir=" + os.path.join(self.folder, "profile"), "--window-size=1280,900"]}
         answer = self.call("POST", "/session", {"capabilities": {"alwaysMatch": {
@@ -48,6 +40,20 @@ class Browser:
         self.session = "/session/" + answer["sessionId"]
         self.call("POST", "/timeouts", {"script": int(2000 * LIMIT * SLOW)})
         self.looks = None
+
+    def start_driver(self):
+        """The port. It takes a free one for two kinds of addresses at a time, and another program may be faster."""
+        for _ in range(3):
+            self.driver = subprocess.Popen(["chromedriver", "--port=0"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                           start_new_session=True, env=dict(os.environ, HOME=self.folder))
+            said = b""
+            for line in self.driver.stdout:
+                found = re.search(rb"started successfully on port (\d+)", line)
+                if found:
+                    return int(found.group(1))
+                said += line
+            self.driver.wait()
+        raise AssertionError("chromedriver does not start: %r" % said)
 
     def call(self, method, path, body=None):
         self.connection.request(method, self.session + path, None if body is None else json.dumps(body),

@@ -563,6 +563,9 @@ def errors_of_http_have_openais_shape_below_v1():
         equal((headers["allow"], headers["x-request-id"]), (allow, headers["x-correlation-id"]))
     status, _, body = worker.request("POST", PATH, b"{}", {"Content-Type": "text/plain"})
     error_of(status, body, 415, None, "unsupported_content_type")
+    asked = {"Origin": "http://elsewhere", "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type"}
+    status, headers, _ = worker.request("OPTIONS", PATH, None, asked)  # what a browser asks before a page of elsewhere may send JSON
+    equal((status, [name for name in headers if name.startswith("access-control")]), (405, []))
     status, _, body = worker.request("POST", PATH, b"{}", dict(JSON, **{"Content-Encoding": "gzip"}))
     error_of(status, body, 415, None, "unsupported_content_type")
     for raw, want in ((b"Content-Length: 9999999\r\n\r\n", 413), (b"Content-Length: 1, 2\r\n\r\n", 400),

@@ -1,6 +1,7 @@
 """One worker's place in the fleet, and the processes that fill it one after the other."""
 import asyncio
 import os
+import time
 
 from fleet_parts.needs import model_name, processor_of
 from fleet_parts.output import Failure, say
@@ -9,6 +10,8 @@ from fleet_parts.processes import PROBE_SECONDS, Delays, ask, end_process, first
 # The workers have flags, and whatever started the fleet waits for the fleet: these would be in their way.
 NOT_FOR_WORKERS = ("CALLBACK_URL", "PORT", "WORKER_ID", "MODEL_PATH", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_PID",
                    "LISTEN_FDS", "LISTEN_FDNAMES")
+
+HUNG_SECONDS = 30.0  # a worker answers within milliseconds, also while it computes, and drains for 5 s
 
 
 class Place:
@@ -87,13 +90,15 @@ class Place:
                     status, text = None, str(error).replace("worker %d " % self.n, "", 1)
 
     async def replace(self):
-        """The old one leaves when it has nothing to do: twice, since a request may have been on its way."""
+        """The old one leaves when it has nothing to do: twice, since a request may have been on its way. Or when it hangs."""
         async with self.lock:
             old, path = self.process, self.path
             await self.start()
-        idle = 0
-        while old.returncode is None and idle < 2:
+        idle, heard = 0, time.monotonic()
+        while old.returncode is None and idle < 2 and time.monotonic() - heard < HUNG_SECONDS:
             answer = await ask(path, "/health")
+            if answer is not None:
+                heard = time.monotonic()
             idle = idle + 1 if answer is not None and answer[1].get("state") == "ready" else 0
             await asyncio.sleep(PROBE_SECONDS)
         await end_process(old)

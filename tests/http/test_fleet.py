@@ -2,6 +2,7 @@
 """scripts/fleet and deploy/haproxy: a real HAProxy before 2 and 4 workers (docs/fleet.md). Most cases use the stub worker, whose
 timing does not depend on a model; answers are compared with the real one.
 """
+import asyncio
 import contextlib
 import ctypes
 import fcntl
@@ -18,6 +19,7 @@ import tempfile
 import termios
 import threading
 import time
+import types
 import urllib.parse
 import urllib.request
 from collections import Counter
@@ -28,9 +30,8 @@ from harness import (BIN, LIMIT, ROOT, SHAKESPEARE, STUB, TINY, Skip, Stream, Su
 
 sys.dont_write_bytecode = True
 sys.path.append(os.path.join(ROOT, "scripts"))
-from fleet_parts import needs  # noqa: E402
+from fleet_parts import needs, place, processes  # noqa: E402
 from fleet_parts.output import Failure  # noqa: E402
-from fleet_parts.processes import guard  # noqa: E402
 from fleet_parts.proxy import write_config  # noqa: E402
 
 suite = Suite()
@@ -632,6 +633,26 @@ def a_SIGHUP_that_failed_can_be_tried_again():
 
 
 @suite.test
+def a_worker_that_hangs_is_replaced_as_well():
+    """One place alone, which waits a hundredth of the time."""
+    given = types.SimpleNamespace(model=PACKED, log_level="warn", api_key_file=None, flags=[])
+
+    async def replace_stopped():
+        spot = place.Place(1, made_folder("hung"), STUB, given, asyncio.Lock())
+        spot.model = PACKED
+        await spot.start()
+        old = spot.process
+        old.send_signal(signal.SIGSTOP)
+        await asyncio.wait_for(spot.replace(), LIMIT)
+        equal((old.returncode, (await processes.ask(spot.link, "/ready"))[0]), (-signal.SIGKILL, 200))
+        await processes.end_process(spot.process)
+
+    place.HUNG_SECONDS, processes.END_SECONDS = place.HUNG_SECONDS / 100, processes.END_SECONDS / 20
+    with contextlib.redirect_stdout(None):
+        asyncio.run(replace_stopped())
+
+
+@suite.test
 def a_reload_of_HAProxy_loses_nothing():
     f = two()
     with second_haproxy(f) as (master, port):
@@ -834,7 +855,7 @@ def a_second_signal_ends_at_once():
 
 @suite.test
 def killed_it_leaves_no_process():
-    if not guard():
+    if not processes.guard():
         raise Skip("setpriv is not installed, or not allowed here")
     f = Fleet(2)
     stream = f.start(**ENDLESS)

@@ -123,6 +123,21 @@ say after "$(show FIRST ActiveState) $(show net ActiveState) $(ls /run/llorch-cp
 """
 
 
+# What docs/systemd.md has, and what must be so before some of its commands.
+DOCUMENT = r"""
+exec >/result 2>&1
+run() { printf '# %s\n' "$1"; printf '%s\n' "$1" >/line; sh /line; }
+mkdir /srv/models
+/usr/local/bin/llorch-cpud pack --model /srv/llorch/model --out /srv/models/shakespeare.packed >/dev/null
+"""
+BEFORE = {
+    "systemctl start llorch-cpud@1": "printf 'MODEL_PATH=/srv/models/nothing\\nPORT=3001\\n' >/etc/llorch-cpud/1.env",
+    "systemctl enable --quiet llorch-cpud.target llorch-cpud@0.socket": "systemctl stop llorch-cpud@1; rm /etc/llorch-cpud/1.env; "
+        "systemctl disable --quiet --now llorch-cpud@0.service llorch-cpud.target",
+    "kill -STOP": "printf '[Service]\\nWatchdogSec=2\\n' "
+        ">/etc/systemd/system/llorch-cpud@.service.d/watchdog.conf; systemctl daemon-reload; systemctl restart llorch-cpud@0"}
+
+
 def options():
     """(name, value) of the unit's [Service] section, in order."""
     with open(UNIT, encoding="utf-8") as file:
@@ -300,6 +315,40 @@ def requests_wait_at_the_socket_for_a_worker_that_starts_or_restarts():
                         ("net", '"port":3004'), ("draining", "Draining: 1 job left"), ("last", "event: end"), ("waited", "5"),
                         ("pid", "another"), ("after", "inactive inactive 0")):
         equal(found.get(name), value, "%s in\n%s" % (name, text))
+
+
+def console(page):
+    """[(command, what it prints)] of the blocks in which root types."""
+    for block in re.findall(r"^```text\n(# .*?)^```", page, re.DOTALL | re.MULTILINE):
+        for part in re.split(r"^# ", block, flags=re.MULTILINE)[1:]:
+            command, _, printed = part.partition("\n")
+            yield command, printed.strip()
+
+
+def steady(text):
+    """Without what differs from run to run and from system to system; the units of this test have drop-ins."""
+    for pattern, other in ((r"(?m)^ +Drop-In: .*\n +└─.*\n", ""), (r"(?m)^ +(Tasks|Memory|CPU): .*\n", ""),
+                           (r"since .*", "since ..."), (r"(PID: |└─)\d+", r"\1N")):
+        text = re.sub(pattern, other, text)
+    return text.strip()
+
+
+@suite.test
+def the_document_shows_what_its_commands_print():
+    if 0 not in os.sched_getaffinity(0):
+        raise Skip("processor 0, which the document takes, is not ours")
+    with open(os.path.join(ROOT, "docs", "systemd.md"), encoding="utf-8") as file:
+        wanted = list(console(file.read()))
+    script = DOCUMENT
+    for command, _ in wanted:
+        for start, preparation in BEFORE.items():
+            script += preparation + "\n" if command.startswith(start) else ""
+        script += "run '%s'\necho\n" % command.replace("curl ", "curl -s ").replace("'", "'\\''")
+    _, text = in_container(script, BIN, {"worker": dict(wanted)["cat /etc/llorch-cpud/worker.env"] + "\n"})
+    got = re.split(r"^# ", text, flags=re.MULTILINE)[1:]
+    equal(len(got), len(wanted), text)
+    for (command, printed), shown in zip(wanted, got):
+        equal(steady(shown.partition("\n")[2]), steady(printed), command)
 
 
 @suite.test

@@ -1,5 +1,7 @@
 /* tests/test_http_streams.c: how a stream is framed, and what becomes of readers that are slower
  * than what is written to them. */
+#include <linux/filter.h>
+
 #include "http/sse.h"
 #include "http_rig.h"
 
@@ -354,6 +356,82 @@ static void what_is_read_is_not_idle(void **state)
     assert_true(n >= 4 << 20);
 }
 
+/* A client over TCP that takes at most room bytes unread, and its stream. */
+static int open_stream(Rig *rig, const HttpLimits *limits, int room)
+{
+    const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    Err err = {0};
+
+    rig_open(rig, limits);
+    assert_int_equal(http_server_listen(rig->server, "127.0.0.1", 0, &err), ERR_OK);
+    to.sin_port = htons((uint16_t)http_server_port(rig->server));
+    assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &room, sizeof room), 0);
+    assert_int_equal(connect(fd, (const struct sockaddr *)&to, sizeof to), 0);
+    assert_int_equal(fcntl(fd, F_SETFL, O_NONBLOCK), 0);
+    (void)rig_send(rig, fd, RIG_STR(GET("/open")));
+    while (rig->held == NULL)
+        rig_turn(rig);
+    return fd;
+}
+
+/* It is closed most of the time, and the kernel finds it so whenever it asks. */
+static void a_small_window_is_no_reason_to_close(void **state)
+{
+    static char some[1024], whole[4 << 20];
+    HttpLimits limits = http_limits_default();
+    bool closed = true;
+
+    (void)state;
+    limits.write_timeout_ms = 1000;
+    limits.min_taken_bytes = 1024;
+    for (int i = 0; i < 3 && closed; i++) { /* a machine that pauses for so long is no reader */
+        const uint64_t begin = clock_now_ms();
+        Rig rig;
+        const int fd = open_stream(&rig, &limits, 4096);
+
+        http_stream_write(rig.held, whole, sizeof whole);
+        while (rig.n_closed == 0 && clock_now_ms() < begin + 2500) {
+            (void)!recv(fd, some, sizeof some, 0);
+            rig_run_ms(&rig, 100);
+        }
+        closed = rig.n_closed > 0;
+        close(fd);
+        rig_close(&rig);
+    }
+    assert_false(closed);
+}
+
+/* Its machine lost its power: nothing is refused, nothing confirmed. The kernel has room for all
+ * that is sent to it meanwhile. */
+static void a_client_that_vanished_is_found(void **state)
+{
+    struct sock_filter nothing = {BPF_RET | BPF_K, 0, 0, 0};
+    const struct sock_fprog all = {.len = 1, .filter = &nothing};
+    HttpLimits limits = http_limits_default();
+    uint64_t begin;
+    Rig rig;
+    int fd;
+
+    (void)state;
+    limits.write_timeout_ms = 300;
+    fd = open_stream(&rig, &limits, 65536);
+    http_stream_write(rig.held, "x", 1);
+    rig_run_ms(&rig, 500);
+    assert_int_equal(rig.n_closed, 0); /* it confirms, so it need not read */
+    if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &all, sizeof all) != 0)
+        skip();
+    begin = clock_now_ms();
+    while (rig.n_closed == 0 && clock_now_ms() < begin + 5000) {
+        http_stream_write(rig.held, "x", 1);
+        rig_run_ms(&rig, 20);
+    }
+    assert_int_equal(rig.n_closed, 1);
+    assert_true(clock_now_ms() - begin >= 300);
+    close(fd);
+    rig_close(&rig);
+}
+
 static void a_stream_with_pauses_is_not_closed(void **state)
 {
     HttpLimits limits = small_limits();
@@ -420,6 +498,8 @@ int main(void)
         cmocka_unit_test(a_dripping_reader_is_closed),
         cmocka_unit_test(a_long_answer_must_be_taken),
         cmocka_unit_test(what_is_read_is_not_idle),
+        cmocka_unit_test(a_small_window_is_no_reason_to_close),
+        cmocka_unit_test(a_client_that_vanished_is_found),
         cmocka_unit_test(a_stream_with_pauses_is_not_closed),
         cmocka_unit_test(answers_nobody_reads_are_bounded),
     };

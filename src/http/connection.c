@@ -3,11 +3,13 @@
  * what the handler calls never does.
  *
  * May include: common. */
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -350,7 +352,6 @@ static void on_all_sent(struct bufferevent *bev, void *ctx)
 
     (void)bev;
     server_callback_begins(c->server);
-    c->stall_deadline_ms = 0;
     if (c->state == CONN_FLUSHING)
         begin_lingering(c);
     else if (is_receiving(c))
@@ -396,13 +397,9 @@ static void set_socket_options(HttpConn *c, int fd)
 {
     const int on = 1;
     const int send_bytes = (int)c->server->limits.max_pending_bytes;
-    const unsigned patience_ms = (unsigned)c->server->limits.write_timeout_ms;
 
-    /* They fail on Unix sockets, which need none of them. The send buffer is bounded so that
-     * "unread by the client" is not hidden by megabytes in the kernel; the time-out finds clients
-     * that vanished without a word. */
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &patience_ms, sizeof patience_ms);
+    c->is_tcp = setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) == 0;
+    /* Bounded so that "unread by the client" is not hidden by megabytes in the kernel. */
     (void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &send_bytes, sizeof send_bytes);
 }
 
@@ -437,9 +434,20 @@ fail:
     return NULL;
 }
 
+/* What has left the worker is still sent by the kernel, but not for minutes to nobody. */
+static void bound_the_rest(const HttpConn *c)
+{
+    const unsigned patience_ms = (unsigned)c->server->limits.write_timeout_ms;
+
+    if (c->is_tcp && c->n_taken < c->n_queued)
+        (void)setsockopt(bufferevent_getfd(c->bev), IPPROTO_TCP, TCP_USER_TIMEOUT, &patience_ms,
+                         sizeof patience_ms);
+}
+
 void conn_free(HttpConn *c)
 {
     server_conn_removed(c->server, c);
+    bound_the_rest(c);
     bufferevent_free(c->bev);
     request_parser_free(c->parser);
     free(c);
@@ -466,23 +474,40 @@ bool conn_is_talking(const HttpConn *c)
     return c->state == CONN_LINGERING && c->n_discarded > 0;
 }
 
+/* Bytes that the client's side has not confirmed, of those that left as well. TCP_USER_TIMEOUT is
+ * no help: to the kernel a client that reads slowly, and mostly has its window closed, is the same
+ * as one that vanished without a word. */
+static uint64_t not_taken(const HttpConn *c)
+{
+    const uint64_t pending = pending_output(c);
+    int sent = 0;
+
+    if (!c->is_tcp || ioctl(bufferevent_getfd(c->bev), SIOCOUTQ, &sent) != 0 || sent < 0)
+        return pending;
+    if ((uint64_t)sent > c->n_queued - pending) /* a FIN counts as one */
+        return c->n_queued;
+    return pending + (uint64_t)sent;
+}
+
 static bool is_stalled(HttpConn *c, uint64_t now_ms)
 {
-    const size_t pending = pending_output(c);
-    const uint64_t taken = c->n_queued - pending;
+    const uint64_t waiting = c->n_taken < c->n_queued ? not_taken(c) : 0;
 
-    if (pending == 0) {
+    c->n_taken = c->n_queued - waiting;
+    if (waiting == 0) {
         c->stall_deadline_ms = 0;
         c->long_answer = false;
         return false;
     }
-    if (c->stall_deadline_ms != 0 && taken - c->stall_taken < c->stall_needs)
+    if (c->stall_deadline_ms != 0 && c->n_taken - c->stall_taken < c->stall_needs)
         return now_ms >= c->stall_deadline_ms;
     c->stall_deadline_ms = now_ms + (uint64_t)c->server->limits.write_timeout_ms;
-    c->stall_taken = taken;
+    c->stall_taken = c->n_taken;
     c->stall_needs = c->server->limits.min_taken_bytes;
-    if (c->long_answer && c->stall_needs < pending / STALL_SHARE)
-        c->stall_needs = pending / STALL_SHARE;
+    if (c->stall_needs > waiting)
+        c->stall_needs = waiting;
+    if (c->long_answer && c->stall_needs < waiting / STALL_SHARE)
+        c->stall_needs = waiting / STALL_SHARE;
     return false;
 }
 
@@ -492,8 +517,12 @@ void conn_check_deadlines(HttpConn *c, uint64_t now_ms)
         conn_gone(c);
         return;
     }
-    if (c->state == CONN_IDLE && pending_output(c) > 0) /* silence begins once all is sent */
-        set_deadline(c, c->server->limits.idle_timeout_ms);
+    if (c->n_taken < c->n_queued) { /* silence begins once all is taken */
+        if (c->state == CONN_IDLE)
+            c->deadline_ms = now_ms + (uint64_t)c->server->limits.idle_timeout_ms;
+        else if (c->state == CONN_LINGERING)
+            c->deadline_ms = now_ms + CONN_LINGER_MS;
+    }
     if (c->deadline_ms == 0 || now_ms < c->deadline_ms)
         return;
     if (c->state == CONN_READING)

@@ -43,6 +43,7 @@ struct HttpConn {
     bool stream_begun;
     bool is_chunked;
     bool is_head;
+    bool is_tcp;
     bool keep_alive;
     bool peer_eof; /* the client sends nothing more, but its finished answers still go out */
     bool broken;   /* an answer could not be queued: out of memory */
@@ -54,10 +55,11 @@ struct HttpConn {
 
     uint64_t deadline_ms;       /* idle, request or linger; 0: none */
     uint64_t since_ms;          /* when deadline_ms was set */
-    uint64_t stall_deadline_ms; /* 0: nothing waits to be sent, as far as was seen */
-    uint64_t stall_taken;       /* n_queued less pending, when stall_deadline_ms was set */
+    uint64_t stall_deadline_ms; /* 0: nothing waits to be taken, as far as was seen */
+    uint64_t stall_taken;       /* n_taken, when stall_deadline_ms was set */
     uint64_t stall_needs;       /* bytes that must be taken until then */
     uint64_t n_queued;          /* bytes ever queued for sending */
+    uint64_t n_taken;           /* of them, when the clock last looked */
     size_t n_discarded;
 };
 

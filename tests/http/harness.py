@@ -9,6 +9,7 @@ import fcntl
 import http.client
 import json
 import os
+import random
 import re
 import signal
 import socket
@@ -171,11 +172,14 @@ class Worker:
         """All events of one job."""
         return self.execute(**fields).collect()
 
-    def wait_state(self, state, limit=LIMIT):
+    def wait_health(self, key, value, limit=LIMIT):
         end = time.monotonic() + limit
-        while self.get("/health")[1]["state"] != state:
-            check(time.monotonic() < end, "state %s not reached" % state)
+        while self.get("/health")[1][key] != value:
+            check(time.monotonic() < end, "%s %s not reached" % (key, value))
             time.sleep(0.005)
+
+    def wait_state(self, state, limit=LIMIT):
+        self.wait_health("state", state, limit)
 
     def threads(self):
         return os.listdir("/proc/%d/task" % self.pid)
@@ -405,6 +409,46 @@ def within(value, low, high):
         raise AssertionError("got %r, expected %r to %r" % (value, low, high))
 
 
+class Late(AssertionError):
+    """A bound of time was missed, by so many seconds. A busy machine does that now and then, a wrong program each time: see
+    persist."""
+
+    def __init__(self, text, seconds=0.0):
+        super().__init__(text)
+        self.seconds = seconds
+
+
+def timely(seconds, low, high):
+    """within for what was measured with a clock. Too early counts as well: it may be the first of two moments that was
+    seen late."""
+    if not low <= seconds <= high:
+        raise Late("%.3f s, expected %g to %g" % (seconds, low, high), max(low - seconds, seconds - high))
+
+
+def machine_lag():
+    """Seconds for which a program that only computes goes without a processor just now: the longest time in half a second."""
+    loop = ("import time\nat, longest = time.monotonic(), 0\nend = at + 0.5\nwhile at < end:\n"
+            "    now = time.monotonic()\n    longest, at = max(longest, now - at), now\nprint(longest)")
+    return float(subprocess.run([sys.executable, "-c", loop], stdout=subprocess.PIPE, timeout=LIMIT, check=True).stdout)
+
+
+def persist(function, *args):
+    """Up to three times while nothing but bounds of time are missed. A miss that a machine explains on which nobody gets a
+    processor when he wants it says nothing of the program."""
+    for again in (True, True, False):
+        try:
+            return function(*args)
+        except Late as late:
+            lag = 0 if again else machine_lag()
+            if not again and (lag < 0.01 or late.seconds > 5 * SLOW * lag):
+                raise
+            text = "missed: %s" % late
+            if not again:
+                raise Skip("%s, on a machine that is %.0f ms late itself" % (text, 1000 * lag)) from late
+            print("# %s; once more" % text, flush=True)
+    return None
+
+
 def descriptors(pid):
     """How many a process has open."""
     return len(os.listdir("/proc/%d/fd" % pid))
@@ -434,9 +478,28 @@ def scheduled_ns(pid):
 
 
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """Below those that the kernel gives to whoever asks for any: it stays free until a worker takes it."""
+    with open("/proc/sys/net/ipv4/ip_local_port_range", encoding="ascii") as file:
+        end = int(file.read().split()[0])
+    while True:
+        with socket.socket() as s:
+            try:
+                s.bind(("127.0.0.1", random.randrange(10000, end) if end > 12000 else 0))
+            except OSError:
+                continue
+            return s.getsockname()[1]
+
+
+def wait_caught(process, asleep=False):
+    """Until Ctrl-C has a meaning for a command, and until it waits for its input."""
+    end, seen = time.monotonic() + LIMIT, 0
+    while seen < 3:
+        with open("/proc/%d/status" % process.pid, encoding="utf-8") as file:
+            lines = dict(line.split(":", 1) for line in file if ":" in line)
+        caught = int(lines["SigCgt"], 16) >> (signal.SIGINT - 1) & 1
+        seen = seen + 1 if caught and (not asleep or lines["State"].split()[0] == "S") else 0
+        check(time.monotonic() < end and process.poll() is None, "it does not come so far")
+        time.sleep(0.02)
 
 
 def raw_exchange(port, data, limit=LIMIT):
@@ -530,7 +593,7 @@ class Suite:
         failed = 0
         for number, (name, function, args) in enumerate(cases, 1):
             try:
-                function(*args)
+                persist(function, *args)
                 print("ok %d - %s" % (number, name), flush=True)
             except Skip as reason:
                 print("ok %d - %s # SKIP %s" % (number, name, reason), flush=True)

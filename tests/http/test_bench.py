@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 
-from harness import BIN, ROOT, Suite, check, clean_environment, equal, has
+from harness import BIN, ROOT, Suite, check, clean_environment, equal, has, wait_caught
 
 SMALL = "2,2,64,64,300"
 TYPES = ["F32", "F16", "BF16", "Q8_0", "Q4_0"]
@@ -213,7 +213,8 @@ def a_model_that_is_not_there_is_a_failure():
 def interrupt_ends_it_without_a_word():
     process = subprocess.Popen([BIN, "bench", "--shape", SMALL, "--rounds", "1000"], stdin=subprocess.DEVNULL,
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    time.sleep(1)
+    wait_caught(process)
+    time.sleep(0.3)
     process.send_signal(signal.SIGINT)
     out, error = process.communicate(timeout=20)
     equal((process.returncode, out, error), (130, b"", b""))

@@ -12,9 +12,8 @@ import pty
 import signal
 import subprocess
 import sys
-import time
 
-from harness import BIN, ROOT, SHAKESPEARE, SLOW, TINY, Suite, check, clean_environment, equal, run_program
+from harness import BIN, ROOT, SHAKESPEARE, SLOW, TINY, Suite, check, clean_environment, equal, run_program, wait_caught
 from reference import Logits, entropy_bits, order, probabilities
 
 suite = Suite()
@@ -187,7 +186,7 @@ def interrupt():
     process = subprocess.Popen([BIN, "explain", "--model", SHAKESPEARE, "--prompt", "-"], cwd=ROOT,
                                env=clean_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                stderr=subprocess.PIPE)
-    time.sleep(1 * SLOW)  # by then it waits for its text
+    wait_caught(process, asleep=True)  # for its text
     process.send_signal(signal.SIGINT)
     equal(process.wait(LIMIT), 130)
     equal((process.stdout.read(), process.stderr.read()), (b"", b""))

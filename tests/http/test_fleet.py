@@ -26,7 +26,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 from harness import (BIN, LIMIT, ROOT, SHAKESPEARE, STUB, TINY, Skip, Stream, Suite, Worker, body_of, check, check_order,
-                     clean_environment, equal, free_port, has, run_program, sanitized, tokens_of, within)
+                     clean_environment, equal, free_port, has, run_program, sanitized, timely, tokens_of, within)
 
 sys.dont_write_bytecode = True
 sys.path.append(os.path.join(ROOT, "scripts"))
@@ -124,7 +124,7 @@ class Fleet:
         self.wait_line(r"worker %d: ready" % n, count + 1)
         begin = time.monotonic()
         self.wait_up()
-        within(time.monotonic() - begin, 0, 1.5)
+        timely(time.monotonic() - begin, 0, 1.5)
 
     def wait_up(self):
         """Until HAProxy knows that all workers are there."""
@@ -416,7 +416,7 @@ def probes_wait_for_nothing_and_take_no_slot():
             equal(answer[1]["state"], "busy")
         if path.startswith("/worker/") and path.endswith("health") and status == 200:
             equal(answer[1]["worker_id"], "worker-" + path[8])
-    within(sorted(times)[len(times) // 2], 0, 0.05)
+    timely(sorted(times)[len(times) // 2], 0, 0.05)
     equal(f.waiting(), 1)
     for s in held:
         s.close()
@@ -441,7 +441,7 @@ def a_body_that_drips_in_holds_no_slot():
             stack.enter_context(socket.create_connection(("127.0.0.1", f.port))).sendall(head)
         begin = time.monotonic()
         check_order(f.execute(prompt="tokens=1").collect())
-        within(time.monotonic() - begin, 0, 2)  # the limit of a request is 10 s
+        timely(time.monotonic() - begin, 0, 2)  # the limit of a request is 10 s
 
 
 def leave(stream, how):
@@ -496,7 +496,7 @@ def the_same_with_workers_on_ports():
                 begin = time.monotonic()
                 leave(stream, how)
                 check_order(waiting.collect())
-                within(time.monotonic() - begin, 0, 3 * LEFT_SECONDS)  # one try on a busy machine
+                timely(time.monotonic() - begin, 0, 3 * LEFT_SECONDS)  # one try on a busy machine
                 stream.close()
 
 
@@ -511,14 +511,14 @@ def a_client_that_leaves_the_queue_never_reaches_a_worker():
         for s in gone:
             leave(s, how)
         f.wait_waiting(0)
-        within(time.monotonic() - begin, 0, 1)
+        timely(time.monotonic() - begin, 0, 1)
         for s in gone:
             s.close()
     last = f.execute(prompt="tokens=1")
     begin = time.monotonic()
     held[0].close()
     check_order(last.collect())
-    within(time.monotonic() - begin, 0, 1)
+    timely(time.monotonic() - begin, 0, 1)
     held[1].close()
 
 
@@ -849,7 +849,7 @@ def a_second_signal_ends_at_once():
     begin = time.monotonic()
     f.signal(signal.SIGTERM)
     equal(f.wait(), 0)
-    within(time.monotonic() - begin, 0, 4)
+    timely(time.monotonic() - begin, 0, 4)
     check(ends_without_its_terminal_event(stream), "the stream ended well")
 
 

@@ -8,7 +8,7 @@ import threading
 import time
 
 from harness import (JSON, SHAKESPEARE, SLOW, Stream, Suite, Worker, body_of, check, check_order, check_unavailable, descriptors,
-                     equal, run_program, text_of, tokens_of, within)
+                     equal, run_program, text_of, timely, tokens_of)
 
 suite = Suite()
 ENDLESS = {"prompt": "tokens=2000 delay=5", "max_tokens": 2000}
@@ -114,7 +114,7 @@ def cancel_now(worker, stream, job_id):
 def cancel_running():
     stream = start(suite.stub(), job_id="c1", prompt="tokens=2000 delay=300")
     events, seconds = cancel_now(suite.stub(), stream, "c1")
-    within(seconds, 0, 0.1 * SLOW)
+    timely(seconds, 0, 0.1 * SLOW)
     equal((events[-1].name, events[-1].data["code"]), ("error", "CANCELLED"))
 
 
@@ -124,7 +124,7 @@ def cancel_prompt():
     started = stream.next()
     equal(started.name, "started")
     events, seconds = cancel_now(suite.stub(), stream, "c2")
-    within(seconds, 0, 0.1 * SLOW)
+    timely(seconds, 0, 0.1 * SLOW)
     check_cancelled([started] + events, 0)
 
 
@@ -135,7 +135,7 @@ def cancel_real_prompt():
     stream = suite.real().execute(job_id="c3", prompt="the " * (250 // n), max_tokens=2048)
     started = stream.next()
     events, seconds = cancel_now(suite.real(), stream, "c3")
-    within(seconds, 0, 0.1 * SLOW)
+    timely(seconds, 0, 0.1 * SLOW)
     if events[-1].name == "error":  # a fast machine may have filled the context before
         check_cancelled([started] + events)
 
@@ -147,7 +147,7 @@ def cancel_queued():
     waiting = w.execute(job_id="wait")
     waiting.wait_headers()
     events, seconds = cancel_now(w, waiting, "wait")
-    within(seconds, 0, 0.1 * SLOW)
+    timely(seconds, 0, 0.1 * SLOW)
     equal([e.name for e in events], ["started", "error"])
     check_cancelled(events, 0)
     equal(running.next().name, "token")
@@ -230,7 +230,7 @@ def check_disconnect(how, fields):
     begin = time.monotonic()
     leave(stream, how)
     w.wait_state("ready")
-    within(time.monotonic() - begin, 0, 0.1 * SLOW)
+    timely(time.monotonic() - begin, 0, 0.1 * SLOW)
     line = w.job_line(job_id)
     equal((line["outcome"], line["detail"]), ("CANCELLED", "Client disconnected"))
     stream.close()
@@ -248,8 +248,10 @@ def check_queued_disconnect(how):
     gone.wait_headers()
     next_one = w.execute(job_id="after-" + how)
     next_one.wait_headers()
+    begin = time.monotonic()
     leave(gone, how)
-    equal(w.job_line("goes-" + how, limit=0.1 * SLOW + 0.1)["detail"], "Client disconnected")
+    equal(w.job_line("goes-" + how)["detail"], "Client disconnected")
+    timely(time.monotonic() - begin, 0, 0.1 * SLOW + 0.1)
     equal(running.next().name, "token")
     w.cancel("stays")
     equal(next_one.collect()[-1].name, "end")
@@ -268,7 +270,7 @@ def disconnect_real():
     stream.close()
     begin = time.monotonic()
     w.wait_state("ready")
-    within(time.monotonic() - begin, 0, 0.1 * SLOW)
+    timely(time.monotonic() - begin, 0, 0.1 * SLOW)
 
 
 @suite.case("disconnect: a client that talks during its own stream is still noticed")
@@ -284,12 +286,12 @@ def talker():
     end, n = time.monotonic() + 0.5, 0
     while time.monotonic() < end:
         n += stream.next(5).name == "token"
-    check(n > 30 / SLOW, "only %d tokens in half a second: its talk slows the worker" % n)
+    timely(0.5 / max(n, 1), 0, 0.5 * SLOW / 30)  # a token: its talk does not slow the worker
     equal(w.get("/health")[1]["state"], "busy")
     begin = time.monotonic()
     stream.reset()
     w.wait_state("ready")
-    within(time.monotonic() - begin, 0, 0.2 * SLOW)
+    timely(time.monotonic() - begin, 0, 0.2 * SLOW)
 
 
 @suite.case("slow reader: the job pauses, holds its slot, and goes on when it reads")
@@ -314,7 +316,7 @@ def slow_reader_ends():
         waiting = w.execute(job_id="next")
         begin = time.monotonic()
         equal(waiting.collect()[-1].name, "end")
-        within(time.monotonic() - begin, 0.5, 4)
+        timely(time.monotonic() - begin, 0.5, 4)
         stream.close()
 
 
@@ -337,10 +339,10 @@ def check_comments(fields, queued):
         stream = w.execute(job_id="k", **fields)
         events = stream.collect()
         check_order(events)
-        within(len(stream.comments), 3, 7)
+        timely(0.2 * len(stream.comments), 0.6, 1.4)
         equal({text for _, text in stream.comments}, {": keep-alive"})
         gaps = [b - a for (a, _), (b, _) in zip(stream.comments, stream.comments[1:])]
-        within(min(gaps), 0.15, 0.4)
+        timely(min(gaps), 0.15, 0.4)
         if queued:
             check(stream.comments[0][0] < events[0].at, "no comment while it waited")
             running.close()
@@ -356,7 +358,7 @@ def no_comments():
     with Worker(stub=True, env={"STUB_KEEP_ALIVE_MS": 200}) as w:
         stream = w.execute(prompt="tokens=30 delay=20", max_tokens=30)
         stream.collect()
-        equal(stream.comments, [])
+        timely(0.2 * len(stream.comments), 0, 0.1)  # a worker that gets no processor for so long is silent, too
 
 
 class Background(threading.Thread):
@@ -403,7 +405,7 @@ def keep_busy(worker, fields, done, problems):
 
 
 def poll_health(worker, fields):
-    """p99 and longest time of 300 polls while jobs run."""
+    """p99 of 300 polls while jobs run."""
     done, problems = threading.Event(), []
     thread = threading.Thread(target=keep_busy, args=(worker, fields, done, problems))
     thread.start()
@@ -422,17 +424,12 @@ def poll_health(worker, fields):
         thread.join()
     check(not problems, problems)
     check(busy > 150, "only %d of %d polls met a running job" % (busy, len(times)))
-    times.sort()
-    return times[len(times) * 99 // 100], times[-1]
+    return sorted(times)[len(times) * 99 // 100]
 
 
 def check_health(worker, **fields):
     """A worker that answers late does so in every round; a busy machine, or this client's own threads, do not."""
-    rounds = []
-    while len(rounds) < 4 and not any(p99 < 0.010 * SLOW for p99, _ in rounds):
-        rounds.append(poll_health(worker, fields))
-    check(rounds[-1][0] < 0.010 * SLOW,
-          "p99 and longest of each round, ms: %s" % [(round(a * 1000, 1), round(b * 1000, 1)) for a, b in rounds])
+    timely(poll_health(worker, fields), 0, 0.010 * SLOW)
 
 
 @suite.case("/health: under 50 ms in a flood of requests while a job runs, and the job goes on")
@@ -450,14 +447,11 @@ def health_flood():
     threads = [threading.Thread(target=flood) for _ in range(4)]
     for t in threads:
         t.start()
-    rounds = []
-    while len(rounds) < 4 and not any(r[-2] < 0.05 * SLOW for r in rounds):  # a busy machine is late in some
-        times = []
-        for _ in range(50):
-            begin = time.monotonic()
-            equal(w.get("/health")[0], 200)
-            times.append(time.monotonic() - begin)
-        rounds.append(sorted(times))
+    times = []
+    for _ in range(50):
+        begin = time.monotonic()
+        equal(w.get("/health")[0], 200)
+        times.append(time.monotonic() - begin)
     begin, n = time.monotonic(), 0
     while time.monotonic() - begin < 0.5:
         n += stream.next().name == "token"
@@ -465,8 +459,8 @@ def health_flood():
     for t in threads:
         t.join()
     stream.close()
-    check(rounds[-1][-2] < 0.05 * SLOW, "worst of each round, s: %s" % [round(r[-1], 3) for r in rounds])
-    check(n > 20 / SLOW, "only %d tokens in half a second" % n)
+    timely(sorted(times)[-2], 0, 0.05 * SLOW)
+    timely(0.5 / max(n, 1), 0, 0.5 * SLOW / 20)  # a token
 
 
 @suite.case("bodies of half a million values are refused without holding up the running job")
@@ -490,7 +484,7 @@ def many_values():
         longest, before = max(longest, at - before), at
     sender.join()
     stream.close()
-    check(longest < 0.06 * SLOW, "a token came %.0f ms late" % (longest * 1000))
+    timely(longest, 0, 0.06 * SLOW)
 
 
 @suite.case("one thread: idle, in a prompt, while tokens come, with clients waiting")
@@ -533,7 +527,7 @@ def default_keep_alive():
     background.join(LONG)
     check(background.problem is None, background.problem)
     equal(len(background.stream.comments), 1)
-    within(background.stream.comments[0][0] - background.stream.sent_at, 9.8, 10.7)
+    timely(background.stream.comments[0][0] - background.stream.sent_at, 9.8, 10.7)
 
 
 if __name__ == "__main__":

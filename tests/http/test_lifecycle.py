@@ -13,7 +13,8 @@ import time
 import urllib.request
 
 from harness import (BIN, LIMIT, SHAKESPEARE, SLOW, STUB, TINY, Stream, Suite, Worker, body_of, check, check_order,
-                     check_unavailable, clean_environment, cpu_seconds, equal, free_port, run_program, tokens_of, within)
+                     check_unavailable, clean_environment, cpu_seconds, equal, free_port, persist, run_program, timely, tokens_of,
+                     within)
 
 suite = Suite()
 
@@ -103,8 +104,8 @@ def log_is_json():
 def start_time():
     with Worker() as w:
         at = {line["message"]: t - w.started for t, line in w.lines if isinstance(line, dict)}
-        within(at["Loading model..."], 0, 1 * SLOW)
-        within(at["Worker ready, starting HTTP server"], 0, 1.5 * SLOW)
+        timely(at["Loading model..."], 0, 1 * SLOW)
+        timely(at["Worker ready, starting HTTP server"], 0, 1.5 * SLOW)
 
 
 @suite.case("start: nothing is printed on standard output")
@@ -348,9 +349,9 @@ def idle_work():
             at = time.monotonic()
             equal(w.get("/health")[1]["state"], "ready")
             times.append(time.monotonic() - at)
-        check(sorted(times)[len(times) // 2] < 0.010 * SLOW, "median of a probe: %.4f s" % sorted(times)[len(times) // 2])
+        timely(time.monotonic() - begin, 0, 1.3)  # else there may be nothing left to prepare
+        timely(sorted(times)[len(times) // 2], 0, 0.010 * SLOW)  # the median
         check(idle_steps(w) > second, "nothing is prepared between jobs")
-        check(time.monotonic() - begin < 1.4, "too slow to see anything")
 
 
 @suite.case("idle: all of it is done, once, and then the worker sleeps")
@@ -376,7 +377,7 @@ def idle_signal():
     time.sleep(0.05)
     begin = time.monotonic()
     equal(w.stop(), 0)
-    within(time.monotonic() - begin, 0, 0.5 * SLOW)
+    timely(time.monotonic() - begin, 0, 0.5 * SLOW)
 
 
 # --- callback ---
@@ -477,7 +478,7 @@ def callback_retries():
             times = [c[0] for c in pool.calls]
             gaps = [b - a for a, b in zip(times, times[1:])]
             for gap, want in zip(gaps, (0.5, 1, 2)):
-                within(gap, want - 0.02, want + 0.3)
+                timely(gap, want - 0.02, want + 0.3)
             equal(len({c[3] for c in pool.calls}), 1)
             equal(w.get("/ready")[0], 200)
 
@@ -496,7 +497,7 @@ def callback_refused_retry():
     begin = time.monotonic()
     equal(w.get("/health")[0], 200)
     equal(w.wait(), 1)
-    within(time.monotonic() - begin, 1.2, 2.5)
+    timely(time.monotonic() - begin, 1.2, 2.5)
     w.wait_log("Pool manager callback failed")
 
 
@@ -546,7 +547,7 @@ class Background(threading.Thread):
 
     def run(self):
         try:
-            self.function()
+            persist(self.function)
         except Exception as error:  # pylint: disable=broad-except
             self.problem = error
 
@@ -562,7 +563,7 @@ def callback_timeout():
         w = Worker("--callback-url", pool.url, stub=True)
         begin = time.monotonic()
         equal(w.wait(), 1)
-        within(time.monotonic() - begin, 4.7, 6)
+        timely(time.monotonic() - begin, 4.7, 6)
         w.wait_log("Pool manager callback failed")
 
 
@@ -579,7 +580,7 @@ def check_idle_stop(number):
         begin = time.monotonic()
         w.signal(number)
         equal(w.wait(), 0)
-        within(time.monotonic() - begin, 0, 0.5 * SLOW)
+        timely(time.monotonic() - begin, 0, 0.5 * SLOW)
 
 
 for number in (signal.SIGTERM, signal.SIGINT):
@@ -633,12 +634,12 @@ def deadline():
     begin = time.monotonic()
     w.signal(signal.SIGTERM)
     events = stream.collect()
-    within(events[-1].at - begin, 3.9, 4.4)
+    timely(events[-1].at - begin, 3.9, 4.4)
     error = events[-1].data
     equal(error["code"], "CANCELLED")
     check("shutting down" in error["message"], error)
     equal(w.wait(), 0)
-    within(time.monotonic() - begin, 3.9, 4.8)
+    timely(time.monotonic() - begin, 3.9, 4.8)
 
 
 def deadline_unread():
@@ -652,7 +653,7 @@ def deadline_unread():
     begin = time.monotonic()
     w.signal(signal.SIGTERM)
     equal(w.wait(), 0)
-    within(time.monotonic() - begin, 4.5, 5.4)
+    timely(time.monotonic() - begin, 4.5, 5.4)
     w.wait_log("Shutdown error: ")
     s.close()
 
@@ -667,8 +668,8 @@ def second_signal():
         begin = time.monotonic()
         w.signal(second)
         equal(w.wait(), 1)
-        within(time.monotonic() - begin, 0, 0.3 * SLOW)
         stream.close()
+        timely(time.monotonic() - begin, 0, 0.3 * SLOW)
 
 
 @suite.case("SIGTERM while loading: exit 0 at once")
@@ -679,8 +680,8 @@ def stop_while_loading():
     begin = time.monotonic()
     w.signal(signal.SIGTERM)
     equal(w.wait(), 0)
-    within(time.monotonic() - begin, 0, 0.3 * SLOW)
     check("Worker ready, starting HTTP server" not in w.log_messages(), w.raw_log)
+    timely(time.monotonic() - begin, 0, 0.3 * SLOW)
 
 
 @suite.case("SIGTERM at any moment of a real start: exit 0")
@@ -815,7 +816,9 @@ def log_hostile():
     w = suite.stub()
     before = len(w.raw_log)
     w.run(job_id="a\nb\x1b[31m\0" + "z" * 4000)
-    time.sleep(0.1)
+    w.run(job_id="not hostile")
+    w.job_line("not hostile")
+    check(len(w.raw_log) >= before + 2, w.raw_log)
     for line in w.raw_log[before:]:
         check(len(line) < 4096 and "\x1b" not in line and isinstance(json.loads(line), dict), line[:200])
 

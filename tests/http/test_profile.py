@@ -14,6 +14,8 @@ import sys
 import tempfile
 import time
 
+from harness import wait_caught
+
 BIN = os.path.abspath(os.environ.get("LLORCH_BIN", "build/llorch-cpud"))
 TINY = "tests/data/tiny-gpt2"
 SHAKESPEARE = "models/shakespeare"
@@ -396,7 +398,8 @@ def interrupt_ends_it_without_a_word():
         process = subprocess.Popen([BIN, "profile", "--model", SHAKESPEARE, "--prompt", "O", "--tokens", "200", "--cost",
                                     "1000", "--html", os.path.join(folder, "page")], stdin=subprocess.DEVNULL,
                                    stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        time.sleep(1)
+        wait_caught(process)
+        time.sleep(0.3)
         process.send_signal(signal.SIGINT)
         out, error = process.communicate(timeout=20)
         equal((process.returncode, out, error, os.listdir(folder)), (130, b"", b"", []))

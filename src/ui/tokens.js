@@ -126,7 +126,7 @@ function settleOutput() {
   if (tokens.length) tokens.at(-1).to = text.length;
   drawn = Math.min(drawn, tokens.length);
   reach = text.length;
-  decoder = new TextDecoder();
+  decoder = newDecoder();
 }
 
 // --- the panel with the alternatives ---

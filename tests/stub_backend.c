@@ -245,9 +245,9 @@ static void sleep_ms(int ms)
 
 static bool compute(int ms, const Tap *tap)
 {
-    const uint64_t end = clock_now_ms() + (uint64_t)ms;
+    const uint64_t end = clock_now_ns() + (uint64_t)ms * 1000000u;
 
-    while (clock_now_ms() < end) {
+    while (clock_now_ns() < end) {
         sleep_ms(1);
         if (!tap_yield(tap))
             return false;

@@ -289,13 +289,24 @@ static void a_crowd_at_the_door_does_not_hold_the_loop(void **state)
     rig_close(&rig);
 }
 
+static void is_refused(int port)
+{
+    const struct sockaddr_in to = {.sin_family = AF_INET,
+                                   .sin_port = htons((uint16_t)port),
+                                   .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    assert_int_equal(connect(fd, (const struct sockaddr *)&to, sizeof to), -1);
+    assert_int_equal(errno, ECONNREFUSED);
+    close(fd);
+}
+
 static void stops_accepting(void **state)
 {
     Rig rig;
     Err err = {0};
     Reply r;
-    int fd, second;
-    struct sockaddr_in to = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int fd;
 
     (void)state;
     rig_open(&rig, NULL);
@@ -305,15 +316,37 @@ static void stops_accepting(void **state)
     reply_free(&r);
     http_server_stop_accepting(rig.server);
     http_server_stop_accepting(rig.server);
-    to.sin_port = htons((uint16_t)http_server_port(rig.server));
-    second = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    assert_int_equal(connect(second, (const struct sockaddr *)&to, sizeof to), -1);
+    is_refused(http_server_port(rig.server));
     r = rig_exchange(&rig, fd, RIG_STR(GET("/a")));
     assert_int_equal(reply_status(&r), 200);
     assert_false(http_server_has_pending(rig.server));
     reply_free(&r);
-    close(second);
     close(fd);
+    rig_close(&rig);
+}
+
+static void who_waits_is_taken_in_before_it_stops(void **state)
+{
+    Rig rig;
+    Err err = {0};
+    int fds[50];
+
+    (void)state;
+    rig_open(&rig, NULL);
+    assert_int_equal(http_server_listen(rig.server, "127.0.0.1", 0, &err), ERR_OK);
+    for (int i = 0; i < 50; i++)
+        fds[i] = tcp_client(http_server_port(rig.server));
+    http_server_accept_rest(rig.server);
+    assert_int_equal(http_server_connections(rig.server), 50);
+    is_refused(http_server_port(rig.server));
+    http_server_accept_rest(rig.server);
+    for (int i = 0; i < 50; i++) {
+        Reply r = rig_exchange(&rig, fds[i], RIG_STR(GET("/a")));
+
+        assert_int_equal(reply_status(&r), 200);
+        reply_free(&r);
+        close(fds[i]);
+    }
     rig_close(&rig);
 }
 
@@ -555,6 +588,7 @@ int main(void)
         cmocka_unit_test(accepting_goes_on_when_descriptors_come_back),
         cmocka_unit_test(a_crowd_at_the_door_does_not_hold_the_loop),
         cmocka_unit_test(stops_accepting),
+        cmocka_unit_test(who_waits_is_taken_in_before_it_stops),
         cmocka_unit_test(the_limits_are_the_documented_ones),
         cmocka_unit_test(connections_leave_some_descriptors),
         cmocka_unit_test(accepted_sockets_are_bounded_in_room),

@@ -16,8 +16,6 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-enum { LISTEN_BACKLOG = 512 };
-
 typedef union {
     struct sockaddr any;
     struct sockaddr_storage room;
@@ -83,7 +81,7 @@ static int listening_socket(const Address *address, socklen_t len, int *port)
     if (fd < 0)
         return -1;
     if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0 ||
-        bind(fd, &address->any, len) != 0 || listen(fd, LISTEN_BACKLOG) != 0 ||
+        bind(fd, &address->any, len) != 0 || listen(fd, LISTENER_BACKLOG) != 0 ||
         (*port = bound_port(fd)) < 0) {
         const int saved = errno;
         (void)close(fd);
@@ -119,7 +117,7 @@ ErrCode listener_open_unix(HttpListener *l, const char *path, mode_t mode, Err *
 {
     HttpListener opened = {.fd = -1};
     const ErrCode code =
-        unix_socket_listen(&opened.socket, path, mode, LISTEN_BACKLOG, &opened.fd, err);
+        unix_socket_listen(&opened.socket, path, mode, LISTENER_BACKLOG, &opened.fd, err);
 
     if (code == ERR_OK)
         *l = opened;

@@ -12,8 +12,9 @@
 #include "http/unix_socket.h"
 
 enum {
-    LISTENER_URI_BYTES = 128, /* an IPv6 address with the name of an interface, and a port */
-    LISTENER_NAME_BYTES = 160 /* that, or a path */
+    LISTENER_URI_BYTES = 128,  /* an IPv6 address with the name of an interface, and a port */
+    LISTENER_NAME_BYTES = 160, /* that, or a path */
+    LISTENER_BACKLOG = 512     /* so many connections may wait to be taken in */
 };
 
 typedef struct {

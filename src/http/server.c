@@ -268,7 +268,8 @@ static void turn_away(HttpServer *s)
         pause_accepting(s, ACCEPT_RETRY_MS);
 }
 
-static void accept_some(HttpServer *s, int listen_fd)
+/* Whether others may wait behind those that were taken in. */
+static bool accept_some(HttpServer *s, int listen_fd)
 {
     for (int n = 0; n < ACCEPTS_PER_TURN; n++) {
         const bool full = s->n_conns >= s->limits.max_connections;
@@ -277,10 +278,11 @@ static void accept_some(HttpServer *s, int listen_fd)
 
         if (full && spare == NULL) {
             pause_accepting(s, 0);
-            return;
+            return false;
         }
         if (full && clock_now_ms() - spare->since_ms < SPARE_MIN_MS)
-            return; /* its request may be there and unread: the loop turns until it is old enough */
+            return false; /* its request may be there and unread: the loop turns until it is old
+                             enough */
         fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
         if (fd >= 0) {
             if (spare != NULL)
@@ -289,23 +291,33 @@ static void accept_some(HttpServer *s, int listen_fd)
                 pause_accepting(s, ACCEPT_RETRY_MS);
         } else if (errno == EMFILE || errno == ENFILE) {
             turn_away(s);
-            return; /* accept says EMFILE without looking whether anybody waits */
+            return false; /* accept says EMFILE without looking whether anybody waits */
         } else if (errno == ENOBUFS || errno == ENOMEM) {
             pause_accepting(s, ACCEPT_RETRY_MS);
         } else if (errno == EAGAIN) {
-            return;
+            return false;
         }
         /* Other errors belong to the newcomer that is lost (ECONNABORTED, EPROTO ...). */
         if (s->accept_paused)
-            return;
+            return false;
     }
+    return true;
 }
 
 static void on_accept(evutil_socket_t listen_fd, short what, void *ctx)
 {
     (void)what;
     server_callback_begins(ctx);
-    accept_some(ctx, listen_fd);
+    (void)accept_some(ctx, listen_fd);
+}
+
+void http_server_accept_rest(HttpServer *s)
+{
+    int n = LISTENER_BACKLOG;
+
+    while (s->accept_event != NULL && n > 0 && accept_some(s, s->listener.fd))
+        n -= ACCEPTS_PER_TURN;
+    http_server_stop_accepting(s);
 }
 
 HttpConn *http_server_adopt(HttpServer *s, int fd)

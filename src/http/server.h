@@ -119,8 +119,13 @@ bool http_server_is_public(const HttpServer *s);
 void http_server_uri(const HttpServer *s, char out[LISTENER_URI_BYTES]);
 void http_server_name(const HttpServer *s, char out[LISTENER_NAME_BYTES]);
 
-/* Stops accepting and removes a Unix socket; open connections live on. */
+/* Stops accepting and removes a Unix socket; open connections live on. Who waits to be taken in is
+ * reset, or, where others have the socket as well, is theirs. */
 void http_server_stop_accepting(HttpServer *s);
+
+/* The same, but takes in first who waits by now. Later ones are refused, and can turn to another
+ * server. Again, or before http_server_accept: like http_server_stop_accepting. */
+void http_server_accept_rest(HttpServer *s);
 
 /* Closes everything (on_close is not called). */
 void http_server_free(HttpServer *s);

@@ -153,6 +153,10 @@ bool shutdown_complete(Worker *w)
             log_line(LOG_WARN, "Shutdown error: clients had unread data at the deadline", NULL);
         return true;
     }
-    return w->jobs.n_jobs == 0 &&
-           shutdown_all_answered(w, (w->cancel_ms != 0 ? w->cancel_ms : now) + SHUTDOWN_FLUSH_MS);
+    if (w->jobs.n_jobs > 0)
+        return false;
+    /* A balancer takes who is idle for the best place, and a refusal by HTTP comes soonest from one
+     * that leaves: each further newcomer would be refused here again and again. */
+    http_server_accept_rest(w->server);
+    return shutdown_all_answered(w, (w->cancel_ms != 0 ? w->cancel_ms : now) + SHUTDOWN_FLUSH_MS);
 }

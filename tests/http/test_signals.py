@@ -3,6 +3,7 @@
 
 LLORCH_TEST_ALL=1 sends SIGTERM a hundred times to each phase instead of a few times, and takes minutes.
 """
+import json
 import os
 import random
 import shutil
@@ -251,6 +252,31 @@ def talks_on():
         answer = b"".join(iter(lambda: s.recv(65536), b""))
     head, _, body = answer.partition(b"\r\n\r\n")
     has(head, b"Content-Length: %d\r\n" % len(body))
+    equal(w.wait(), 0)
+
+
+@suite.case("SIGTERM behind the last job: who comes now is refused by the kernel, and can turn to another worker")
+def nobody_else():
+    w = Worker(stub=True)
+    job = json.dumps({"prompt": "tokens=20 size=60000", "max_tokens": 20}).encode()
+    with socket.socket() as s:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        s.settimeout(LIMIT)
+        s.connect(("127.0.0.1", w.port))
+        s.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(job) + job)
+        s.recv(1, socket.MSG_PEEK)  # all is computed, most of it waits for its reader
+        w.signal(signal.SIGTERM)
+        w.wait_log("Shutting down")
+        end = time.monotonic() + LIMIT
+        while True:  # 503 until the worker has looked whether a job is left
+            try:
+                equal(w.request("POST", "/execute", body_of())[0], 503)
+                check(time.monotonic() < end, "still accepting")
+            except ConnectionError:
+                break
+        check(w.process.poll() is None, "it left before its answer was read")
+        answer = b"".join(iter(lambda: s.recv(65536), b""))
+    equal(len(json.loads(answer.partition(b"\r\n\r\n")[2])["choices"][0]["text"]), 20 * 60000)
     equal(w.wait(), 0)
 
 

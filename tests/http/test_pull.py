@@ -506,7 +506,7 @@ def progress_is_lines_in_a_file_and_a_bar_on_a_terminal():
         hub.trick(WEIGHTS, pieces)
         # The time that is left comes after half a second.
         for columns, wanted in ((80, br"model\.safetensors \[#+\.*\] +\d+ %  .* kB of 502\.9 kB  .* kB/s  \d+:\d\d left$"),
-                                (20, br" +\d+ %$")):
+                                (20, br" *\d+ %$")):
             drawn, seconds, seen = drawings(home, columns)
             check(2 <= len(drawn) <= 10 * seconds + 4, "drawn %d times" % len(drawn))
             check(max(map(len, drawn)) < columns, drawn)

@@ -155,8 +155,8 @@ bool shutdown_complete(Worker *w)
     }
     if (w->jobs.n_jobs > 0)
         return false;
-    /* A balancer takes who is idle for the best place, and a refusal by HTTP comes soonest from one
-     * that leaves: each further newcomer would be refused here again and again. */
+    /* A balancer gives its next request to who is idle and answers fast. While this worker accepts,
+     * the requests that it refuses come back until all their tries are used up. */
     http_server_accept_rest(w->server);
     return shutdown_all_answered(w, (w->cancel_ms != 0 ? w->cancel_ms : now) + SHUTDOWN_FLUSH_MS);
 }

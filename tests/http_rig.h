@@ -157,16 +157,23 @@ static inline int rig_client(Rig *rig)
     return pair[0];
 }
 
-/* The same over TCP, to a server that listens. */
-static inline int tcp_client(int port)
+/* As connect, to a port of this machine. */
+static inline int tcp_connect(int fd, int port)
 {
     const struct sockaddr_in to = {.sin_family = AF_INET,
                                    .sin_port = htons((uint16_t)port),
                                    .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+
+    return connect(fd, (const struct sockaddr *)&to, sizeof to);
+}
+
+/* A client over TCP, to a server that listens. */
+static inline int tcp_client(int port)
+{
     const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
     assert_true(fd >= 0);
-    assert_int_equal(connect(fd, (const struct sockaddr *)&to, sizeof to), 0);
+    assert_int_equal(tcp_connect(fd, port), 0);
     assert_int_equal(fcntl(fd, F_SETFL, O_NONBLOCK), 0);
     return fd;
 }

@@ -291,12 +291,9 @@ static void a_crowd_at_the_door_does_not_hold_the_loop(void **state)
 
 static void is_refused(int port)
 {
-    const struct sockaddr_in to = {.sin_family = AF_INET,
-                                   .sin_port = htons((uint16_t)port),
-                                   .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
-    assert_int_equal(connect(fd, (const struct sockaddr *)&to, sizeof to), -1);
+    assert_int_equal(tcp_connect(fd, port), -1);
     assert_int_equal(errno, ECONNREFUSED);
     close(fd);
 }

@@ -268,8 +268,7 @@ static void turn_away(HttpServer *s)
         pause_accepting(s, ACCEPT_RETRY_MS);
 }
 
-/* Whether others may wait behind those that were taken in. */
-static bool accept_some(HttpServer *s, int listen_fd)
+static void accept_some(HttpServer *s, int listen_fd)
 {
     for (int n = 0; n < ACCEPTS_PER_TURN; n++) {
         const bool full = s->n_conns >= s->limits.max_connections;
@@ -278,11 +277,10 @@ static bool accept_some(HttpServer *s, int listen_fd)
 
         if (full && spare == NULL) {
             pause_accepting(s, 0);
-            return false;
+            return;
         }
         if (full && clock_now_ms() - spare->since_ms < SPARE_MIN_MS)
-            return false; /* its request may be there and unread: the loop turns until it is old
-                             enough */
+            return; /* its request may be there and unread: the loop turns until it is old enough */
         fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
         if (fd >= 0) {
             if (spare != NULL)
@@ -291,32 +289,30 @@ static bool accept_some(HttpServer *s, int listen_fd)
                 pause_accepting(s, ACCEPT_RETRY_MS);
         } else if (errno == EMFILE || errno == ENFILE) {
             turn_away(s);
-            return false; /* accept says EMFILE without looking whether anybody waits */
+            return; /* accept says EMFILE without looking whether anybody waits */
         } else if (errno == ENOBUFS || errno == ENOMEM) {
             pause_accepting(s, ACCEPT_RETRY_MS);
         } else if (errno == EAGAIN) {
-            return false;
+            return;
         }
         /* Other errors belong to the newcomer that is lost (ECONNABORTED, EPROTO ...). */
         if (s->accept_paused)
-            return false;
+            return;
     }
-    return true;
 }
 
 static void on_accept(evutil_socket_t listen_fd, short what, void *ctx)
 {
     (void)what;
     server_callback_begins(ctx);
-    (void)accept_some(ctx, listen_fd);
+    accept_some(ctx, listen_fd);
 }
 
+/* A full turn for as many as the kernel lets wait: where nobody waits a turn costs one call. */
 void http_server_accept_rest(HttpServer *s)
 {
-    int n = LISTENER_BACKLOG;
-
-    while (s->accept_event != NULL && n > 0 && accept_some(s, s->listener.fd))
-        n -= ACCEPTS_PER_TURN;
+    for (int n = 0; s->accept_event != NULL && n < LISTENER_BACKLOG; n += ACCEPTS_PER_TURN)
+        accept_some(s, s->listener.fd);
     http_server_stop_accepting(s);
 }
 

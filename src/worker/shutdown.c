@@ -133,6 +133,9 @@ void shutdown_tick(Worker *w)
  * that it took in. */
 bool shutdown_all_answered(Worker *w, uint64_t end_ms)
 {
+    /* A balancer gives its next request to who is idle and answers fast. While this worker accepts,
+     * the requests that it refuses come back until all their tries are used up. */
+    http_server_accept_rest(w->server);
     if (http_server_has_pending(w->server))
         return false;
     while (w->n_signals < 2 && !worker_service(w) && clock_now_ms() < end_ms)
@@ -153,10 +156,6 @@ bool shutdown_complete(Worker *w)
             log_line(LOG_WARN, "Shutdown error: clients had unread data at the deadline", NULL);
         return true;
     }
-    if (w->jobs.n_jobs > 0)
-        return false;
-    /* A balancer gives its next request to who is idle and answers fast. While this worker accepts,
-     * the requests that it refuses come back until all their tries are used up. */
-    http_server_accept_rest(w->server);
-    return shutdown_all_answered(w, (w->cancel_ms != 0 ? w->cancel_ms : now) + SHUTDOWN_FLUSH_MS);
+    return w->jobs.n_jobs == 0 &&
+           shutdown_all_answered(w, (w->cancel_ms != 0 ? w->cancel_ms : now) + SHUTDOWN_FLUSH_MS);
 }

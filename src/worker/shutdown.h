@@ -31,8 +31,9 @@ void shutdown_fail(Worker *w, const char *why);
 /* Enforces the deadline of the running job. */
 void shutdown_tick(Worker *w);
 
-/* Whether every answer has left, also those to requests that came at the last moment. Looks at the
- * sockets for as long as they have something, but not beyond end_ms. */
+/* Whether every answer has left, also those to requests that came at the last moment: the first
+ * call takes in who waits by then, and later connections are refused. Looks at the sockets for as
+ * long as they have something, but not beyond end_ms. */
 bool shutdown_all_answered(Worker *w, uint64_t end_ms);
 
 /* Nothing is left to do, or the last deadline has passed: the loop may end. */

@@ -296,7 +296,6 @@ static void flush_start(Worker *w)
     if (w->phase != WORKER_STARTING || w->server == NULL)
         return;
     http_server_end_connections(w->server);
-    http_server_accept_rest(w->server);
     while (w->n_signals < 2 && clock_now_ms() < end_ms && !shutdown_all_answered(w, end_ms)) {
         worker_arm_tick(w);
         if (!wait_for_work(w))
